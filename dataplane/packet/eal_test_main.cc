@@ -1,0 +1,19 @@
+// main() of every test that needs mbufs: brings EAL up without hugepages, ports or a shared name, then runs gtest.
+#include <gtest/gtest.h>
+#include <rte_eal.h>
+#include <unistd.h>
+
+#include <string>
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  const std::string prefix = "--file-prefix=sluice-test-" + std::to_string(getpid());
+  const char* eal[] = {argv[0], "--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "--log-level=error", "-l", "0", prefix.c_str()};
+  if (rte_eal_init(int(std::size(eal)), const_cast<char**>(eal)) < 0) {
+    std::fprintf(stderr, "EAL does not start; run as a user that may write /var/run/dpdk\n");
+    return 1;
+  }
+  const int result = RUN_ALL_TESTS();
+  rte_eal_cleanup();
+  return result;
+}
