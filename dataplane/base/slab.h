@@ -63,6 +63,11 @@ class Slab {
     live_--;
     return true;
   }
+  // The live object in a slot, for links by index between objects of one slab; the caller knows that the slot is live.
+  T* at(uint32_t index) {
+    SLUICE_DCHECK(index < touched_ && slots_[index].next == kLive);
+    return slots_[index].object();
+  }
   // The handle of a live object that lies in this slab.
   H handle_of(const T& t) const {
     const Slot* s = reinterpret_cast<const Slot*>(reinterpret_cast<const uint8_t*>(&t) - offsetof(Slot, storage));

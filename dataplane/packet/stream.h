@@ -25,6 +25,7 @@
 #include "dataplane/base/address.h"
 #include "dataplane/base/bytes.h"
 #include "dataplane/base/handle.h"
+#include "dataplane/base/now.h"
 #include "dataplane/packet/chain.h"
 
 namespace sluice {
@@ -70,6 +71,7 @@ struct ReadyStream {
 };
 
 constexpr uint32_t kWritableLow = 16 * 1024;
+constexpr Usec kLinger = 10 * kSec;  // how long a closed stream may take to drain before it is reset
 
 class StreamLayer {
  public:
@@ -81,6 +83,7 @@ class StreamLayer {
   virtual void send(StreamId, Chain chain) = 0;
   virtual void finish(StreamId) = 0;
   virtual void abort(StreamId) = 0;
+  virtual void close(StreamId) = 0;
   virtual StreamInfo info(StreamId) const = 0;
   virtual void set_cookie(StreamId, uint64_t) = 0;
   // Streams with something new since the last poll, each at most once; returns how many were written. Call until it returns 0 or the turn's
