@@ -9,8 +9,8 @@ namespace sluice {
 #define SLUICE_DROP_REASONS(X)                                                                                                             \
   /* drivers */                                                                                                                            \
   X(kPortTxFull, "port_tx_full")                                                                                                           \
-  X(kPortLinearise, "port_linearise_no_mbuf") X(kPortOversize, "port_oversize") X(kFanoutFull, "fanout_ring_full")                         \
-      X(kImpairLoss, "impair_loss") /* net */                                                                                              \
+  X(kPortLinearise, "port_linearise_no_mbuf")                                                                                              \
+  X(kPortOversize, "port_oversize") X(kFanoutFull, "fanout_ring_full") X(kImpairLoss, "impair_loss") /* net */                             \
       X(kEthTruncated, "eth_truncated") X(kEthNotOurs, "eth_not_ours") X(kEthTypeUnknown, "eth_type_unknown")                              \
           X(kVlanUnknown, "vlan_unknown") X(kArpMalformed, "arp_malformed") X(kArpNotOurs, "arp_not_ours")                                 \
               X(kArpTableFull, "arp_table_full") X(kArpQueueFull, "arp_queue_full") X(kArpUnresolved, "arp_unresolved")                    \
@@ -19,7 +19,7 @@ namespace sluice {
                           X(kIpOptions, "ip_options") X(kIpNotOurs, "ip_not_ours") X(kIpBadSource, "ip_bad_source")                        \
                               X(kIpTtlZero, "ip_ttl_zero") X(kIpProtocolUnknown, "ip_protocol_unknown") X(kNoRoute, "no_route")            \
                                   X(kIcmpMalformed, "icmp_malformed") X(kIcmpRateLimited, "icmp_rate_limited")                             \
-                                      X(kIcmpIgnored, "icmp_ignored") /* tcp */                                                            \
+                                      X(kIcmpIgnored, "icmp_ignored") X(kIpv6, "ipv6_not_supported") /* tcp */                             \
       X(kTcpTruncated, "tcp_truncated") X(kTcpBadOffset, "tcp_bad_data_offset") X(kTcpBadChecksum, "tcp_bad_checksum")                     \
           X(kTcpBadOptions, "tcp_bad_options") X(kTcpBadFlags, "tcp_bad_flags") X(kTcpNoConnection, "tcp_no_connection")                   \
               X(kTcpNotListening, "tcp_not_listening") X(kTcpOutOfWindow, "tcp_out_of_window") X(kTcpPaws, "tcp_paws")                     \

@@ -22,10 +22,12 @@ constexpr uint32_t kChainSegmentsMax = 64;  // mbufs in one chain handed across 
 // who may hold data mbufs of one worker
 constexpr uint32_t kControlReserve = 512;      // nobody's: ACK, RST, ARP must always leave
 constexpr uint32_t kHeldMbufsMax = 24 * 1024;  // connections, all together: unacked, reassembly, unread
+constexpr uint32_t kNeighbourQueuedMax = 512;  // net, all unresolved neighbours together
 constexpr uint32_t mbufs_per_worker(uint32_t ports) {
   return ports * (kRxRingDesc     // the port holds: posted for receive
                   + kTxRingDesc)  // the port holds: sent, not yet reclaimed
          + 4 * kRxBurst           // the worker holds: bursts in hand, fan-out rings' slack
+         + kNeighbourQueuedMax    // net holds: packets waiting for a resolution
          + kControlReserve        // nobody holds
          + kHeldMbufsMax;         // connections hold
 }
