@@ -318,10 +318,13 @@ struct FilterChain {
   uint64_t content_hash = 0;
 };
 
+class FilterChainIndex;  // filter_chain_index.h
+
 struct Listener {
   std::string name;
   SocketAddress address;  // 0.0.0.0: every address of the ports
   std::vector<std::shared_ptr<const FilterChain>> chains;
+  std::shared_ptr<const FilterChainIndex> index;     // over `chains`
   std::shared_ptr<const FilterChain> default_chain;  // may be null
   bool tls_inspector = false;
   Usec listener_filters_timeout = 15 * kSec;
