@@ -28,11 +28,11 @@ class OwnerHash {
   // IPv4 only; an IPv6 tuple is worker 0's until IPv6 has a packet path.
   uint32_t hash(const FourTuple& t) const;
   unsigned owner(const FourTuple& t) const { return owner_of_hash(hash(t)); }
-  unsigned owner_of_hash(uint32_t h) const { return (h & (kEntries - 1)) % workers_; }
+  unsigned owner_of_hash(uint32_t h) const { return owner_[h & (kEntries - 1)]; }
 
-  // A local port >= kFirstSourcePort whose owner is `worker` for `t`
-  // (t.local.port is ignored). `attempt` 0, 1, 2, ... walks the candidates from a start chosen by `random`, each once; 0 when they are used
-  // up.
+  // A local port >= kFirstSourcePort whose owner is `worker` for `t` (t.local.port is ignored); the caller checks that the tuple is free.
+  // attempt 0, 1, 2, ... walks the candidates from a start chosen by `random` (RFC 6056), each at least once; 0 when they are used up.
+  // IPv4.
   uint16_t source_port(const FourTuple& t, unsigned worker, uint32_t random, uint32_t attempt) const;
 
   // True when the ports' contributions reach every entry, i.e. any tuple can be steered to any worker. A key that fails is refused at
@@ -44,10 +44,12 @@ class OwnerHash {
  private:
   struct Tables {
     std::array<std::array<uint32_t, 256>, 12> part;     // contribution of each byte of src, dst, sport, dport
-    std::array<std::vector<uint16_t>, kEntries> ports;  // source ports by entry of their contribution
+    std::array<std::vector<uint16_t>, kEntries> ports;  // source ports by the entry of their contribution
+    uint32_t most = 0;                                  // the fullest of them
   };
-  uint32_t port_part(uint16_t local_port) const { return tables_->part[10][local_port >> 8] ^ tables_->part[11][local_port & 0xff]; }
+  static std::shared_ptr<const Tables> make_tables(const Key& key);
   unsigned workers_;
+  std::array<uint8_t, kEntries> owner_;
   std::shared_ptr<const Tables> tables_;
 };
 
