@@ -55,8 +55,9 @@ struct PortInfo {
 // One writer: the worker.
 struct alignas(64) PortCounters {
   Counter rx_frames, rx_bytes, tx_frames, tx_bytes;
-  Counter tx_refused;                                // frames offered that had to stay with the caller
-  Counter checksums, linearised, segmented, copied;  // software fallbacks: frames (copied: fan-in from a foreign pool)
+  Counter tx_refused;                        // frames offered that had to stay with the caller
+  Counter checksums, linearised, segmented;  // software fallbacks: frames
+  Counter fanned_in, fanned_out;             // frames that came from, went to another worker's queue by ring
   DropCounters drops;
 };
 
@@ -72,9 +73,13 @@ class Port {
   virtual void advance(Usec /*now*/) {}
 
   const PortInfo& info() const { return info_; }
-  const PortCounters& counters(unsigned worker) const { return counters_[worker]; }
+  void note(std::string text) { info_.note = std::move(text); }
+  // rx and tx count the device's queue that this worker serves.
+  virtual const PortCounters& counters(unsigned worker) const { return counters_[worker]; }
 
  protected:
+  static PortCounters& counters_of(Port& port, unsigned worker) { return const_cast<PortCounters&>(port.counters(worker)); }
+
   PortInfo info_;
   std::vector<PortCounters> counters_;
 };

@@ -22,7 +22,8 @@ class OwnerHash {
   using Key = std::array<uint8_t, kKeyBytes>;
   static const Key kDefaultKey;  // Microsoft's, what NICs have by default; it reaches every entry
 
-  explicit OwnerHash(unsigned workers = 1, const Key& key = kDefaultKey);
+  OwnerHash() : OwnerHash(1) {}
+  explicit OwnerHash(unsigned workers, const Key& key = kDefaultKey);
 
   unsigned workers() const { return workers_; }
   // IPv4 only; an IPv6 tuple is worker 0's until IPv6 has a packet path.
