@@ -2,6 +2,7 @@
 // Trivially copyable and alignment 1, so wire headers are plain structs of Be members laid over bytes.
 #pragma once
 #include <bit>
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -25,6 +26,7 @@ class Be {
     return *this;
   }
   friend constexpr bool operator==(const Be&, const Be&) = default;
+  friend constexpr bool operator==(const Be& a, std::unsigned_integral auto b) { return T(a) == b; }
 
  private:
   constexpr void set(T host) {

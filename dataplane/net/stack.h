@@ -58,7 +58,8 @@ struct PathError {
 // frames_in == delivered + consumed + the drops of input's reasons.
 struct StackCounters {
   Counter frames_in, delivered, consumed, packets_out;
-  Counter arp_requests_in, arp_replies_in, echo_replies, icmp_errors_in, icmp_errors_out;
+  Counter arp_in, arp_out, echo_replies, icmp_errors_in, icmp_errors_out, icmp_errors_limited;
+  Counter address_conflicts;  // somebody else claims an address of ours (RFC 5227 2.4)
 };
 
 class Stack {
