@@ -198,8 +198,8 @@ Verdict Stack::State::input_arp(unsigned interface, rte_mbuf* m, uint32_t at, No
   counters.arp_in.add();
   auto* eth = rte_pktmbuf_mtod(m, EthernetHeader*);
   auto* arp = view_as_mut<ArpPacket>(bytes_of(m).subspan(at));
-  if (arp == nullptr || arp->hardware != 1u || arp->protocol != kTypeIpv4 || arp->hardware_bytes != 6 ||
-      arp->protocol_bytes != 4 || (arp->operation != kArpRequest && arp->operation != kArpReply))
+  if (arp == nullptr || arp->hardware != 1u || arp->protocol != kTypeIpv4 || arp->hardware_bytes != 6 || arp->protocol_bytes != 4 ||
+      (arp->operation != kArpRequest && arp->operation != kArpReply))
     return dropped(Drop::kArpMalformed);
   const Ipv4 sender{arp->sender_ip}, target{arp->target_ip};
   if (is_group(arp->sender_mac) || arp->sender_mac == MacAddress{} || sender.v >> 24 == 127 || sender.v >> 28 >= 14)
