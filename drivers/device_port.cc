@@ -144,12 +144,46 @@ void silence_libbpf() {
 }
 
 std::unexpected<std::string> refuse(const std::string& port, const std::string& step, int error, const LogCapture& log) {
-  const std::string said = log.last();
+  const std::string said = log.first();
   std::string cure;
   if (geteuid() != 0) cure = "; run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF";
   return std::unexpected("port " + port + ": " + step + ": " + rte_strerror(error < 0 ? -error : error) +
                          (said.empty() ? "" : " (" + said + ")") + cure);
 }
+
+// PMDs that fail on their way up keep mbufs that they had posted (AF_XDP: 2048). While a port opens nobody else takes or gives mbufs, so
+// what was free before and is not after a failure goes back to its pool.
+class FreeMbufs {
+ public:
+  explicit FreeMbufs(const std::vector<MbufPool*>& pools) {
+    for (MbufPool* p : pools)
+      if (std::ranges::none_of(before_, [&](const auto& b) { return b.first == p->raw(); }))
+        before_.emplace_back(p->raw(), free_of(p->raw()));
+  }
+  void restore() const {
+    for (const auto& [pool, before] : before_) {
+      const std::vector<void*> now = free_of(pool);
+      std::vector<void*> lost;
+      std::ranges::set_difference(before, now, std::back_inserter(lost));
+      for (void* object : lost) {
+        auto* m = static_cast<rte_mbuf*>(object);
+        rte_mbuf_refcnt_set(m, 1);
+        rte_pktmbuf_reset(m);
+        rte_mempool_put(pool, object);
+      }
+    }
+  }
+
+ private:
+  static std::vector<void*> free_of(rte_mempool* pool) {
+    std::vector<void*> all;
+    for (void* object = nullptr; rte_mempool_get(pool, &object) == 0;) all.push_back(object);
+    for (void* object : all) rte_mempool_put(pool, object);
+    std::ranges::sort(all);
+    return all;
+  }
+  std::vector<std::pair<rte_mempool*, std::vector<void*>>> before_;
+};
 
 // Undoes a half-made device when an open fails on the way.
 struct Probed {
@@ -160,9 +194,7 @@ struct Probed {
   uint16_t release() { return std::exchange(id, uint16_t(RTE_MAX_ETHPORTS)); }
 };
 
-}  // namespace
-
-std::expected<std::unique_ptr<Port>, std::string> open_device(const PortSpec& spec, const PortOptions& o) {
+std::expected<std::unique_ptr<Port>, std::string> open_steps(const PortSpec& spec, const PortOptions& o) {
   using Kind = PortSpec::Kind;
   LogCapture log;
   const auto workers = unsigned(o.pools.size());
@@ -244,6 +276,15 @@ std::expected<std::unique_ptr<Port>, std::string> open_device(const PortSpec& sp
     rte_eth_promiscuous_enable(id);  // frames for a MAC that the device does not know as its own
   }
   return std::make_unique<DevicePort>(std::move(info), probed.release(), quirks, o);
+}
+
+}  // namespace
+
+std::expected<std::unique_ptr<Port>, std::string> open_device(const PortSpec& spec, const PortOptions& options) {
+  const FreeMbufs before(options.pools);
+  auto port = open_steps(spec, options);
+  if (!port) before.restore();
+  return port;
 }
 
 }  // namespace sluice::drivers

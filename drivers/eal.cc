@@ -65,7 +65,7 @@ std::expected<Eal, std::string> Eal::start(const EalOptions& o) {
 
   LogCapture log;
   if (rte_eal_init(int(argv.size()), argv.data()) < 0) {
-    const std::string why = log.last().empty() ? rte_strerror(rte_errno) : log.last();
+    const std::string why = log.first().empty() ? rte_strerror(rte_errno) : log.first();
     const std::string cure = geteuid() != 0 ? "run as root, or with CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK and a writable XDG_RUNTIME_DIR"
                              : rte_errno == EALREADY ? "EAL starts once per process"
                              : hugepages ? page_cure + ", or let memory be `no-huge`; check the lcores `" + o.lcores + "` against `nproc`"

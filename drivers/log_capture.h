@@ -22,13 +22,12 @@ class LogCapture {
   LogCapture(const LogCapture&) = delete;
   LogCapture& operator=(const LogCapture&) = delete;
 
-  // The last line logged, or "".
-  std::string last() const {
+  // The first line logged (what follows are the consequences), or "".
+  std::string first() const {
     if (file_ == nullptr) return {};
     std::fflush(file_);
-    std::string all(text_ != nullptr ? text_ : "", size_);
-    while (!all.empty() && (all.back() == '\n' || all.back() == ' ')) all.pop_back();
-    return all.substr(all.find_last_of('\n') + 1);
+    const std::string all(text_ != nullptr ? text_ : "", size_);
+    return all.substr(0, all.find('\n'));
   }
 
  private:

@@ -13,6 +13,7 @@ constexpr uint32_t kRxBurst = 64;               // frames taken in one turn from
 constexpr uint32_t kTxBurst = 64;               // frames handed to a port in one call (memif 22.11 breaks above 255)
 constexpr uint32_t kRxRingDesc = 1024;          // per queue
 constexpr uint32_t kTxRingDesc = 1024;          // per queue
+constexpr uint32_t kRxPosted = 2048;            // mbufs a receive queue holds at most: AF_XDP 22.11 posts 2048 whatever is asked
 constexpr uint32_t kMbufHeadroom = 192;         // Ethernet + VLAN + IPv6 + TCP options + TLS record header
 constexpr uint32_t kMbufDataRoom = 2048 + 128;  // RTE_PKTMBUF_HEADROOM (128) + 2048: what AF_XDP and AF_PACKET frames hold
 constexpr uint32_t kFrameMax = 1518;            // Ethernet + VLAN tag + 1500
@@ -24,7 +25,7 @@ constexpr uint32_t kControlReserve = 512;      // nobody's: ACK, RST, ARP must a
 constexpr uint32_t kHeldMbufsMax = 24 * 1024;  // connections, all together: unacked, reassembly, unread
 constexpr uint32_t kNeighbourQueuedMax = 512;  // net, all unresolved neighbours together
 constexpr uint32_t mbufs_per_worker(uint32_t ports) {
-  return ports * (kRxRingDesc     // the port holds: posted for receive
+  return ports * (kRxPosted       // the port holds: posted for receive
                   + kTxRingDesc)  // the port holds: sent, not yet reclaimed
          + 4 * kRxBurst           // the worker holds: bursts in hand, fan-out rings' slack
          + kNeighbourQueuedMax    // net holds: packets waiting for a resolution
