@@ -16,6 +16,8 @@
 
 #include "dataplane/base/address.h"
 #include "dataplane/base/now.h"
+#include "dataplane/http/headers_policy.h"
+#include "dataplane/http/path.h"
 #include "dataplane/tables/regex.h"
 
 namespace sluice::tls {
@@ -242,10 +244,6 @@ struct AccessLog {
   bool filter_present = false;          // with an empty only_flags: any flag
 };
 
-enum class PathNormalization : uint8_t { kNone, kBase };
-enum class EscapedSlashes : uint8_t { kKeep, kReject, kUnescapeAndRedirect, kUnescapeAndForward };
-enum class ForwardClientCert : uint8_t { kSanitize, kForwardOnly, kAppendForward, kSanitizeSet, kAlwaysForwardOnly };
-
 struct HttpFilter {
   enum class Kind : uint8_t { kRbac, kRouter } kind = Kind::kRouter;
   std::string name;
@@ -262,16 +260,10 @@ struct Hcm {
   std::vector<std::shared_ptr<const AccessLog>> access_logs;
   std::string server_name = "envoy";
   enum class ServerHeader : uint8_t { kOverwrite, kAppendIfAbsent, kPassThrough } server_header = ServerHeader::kOverwrite;
-  bool use_remote_address = false;
-  uint32_t xff_trusted_hops = 0;
-  bool skip_xff_append = false;
-  ForwardClientCert forward_client_cert = ForwardClientCert::kSanitize;
-  bool cert_subject = false, cert_pem = false, cert_chain = false, cert_dns = false, cert_uri = false;  // set_current_client_cert_details
-  PathNormalization normalize_path = PathNormalization::kNone;
-  bool merge_slashes = false;
-  EscapedSlashes escaped_slashes = EscapedSlashes::kKeep;
+  http::ForwardingOptions forwarding;
+  http::PathOptions path;
   bool proxy_100_continue = false;
-  bool generate_request_id = true, preserve_external_request_id = false, always_set_request_id_in_response = false;
+  bool always_set_request_id_in_response = false;
   bool websocket = false;  // upgrade_configs
   bool enable_trailers = false, accept_http_10 = false, allow_absolute_url = true;
   uint32_t headers_bytes_max = 60 * 1024, headers_count_max = 100;
@@ -280,7 +272,6 @@ struct Hcm {
   Usec idle_timeout = 3600 * kSec;  // common_http_protocol_options
   Usec max_connection_duration = 0;
   Usec drain_timeout = 5 * kSec;
-  bool append_x_forwarded_port = false;
   bool speaks_http2 = false;  // codec configured; ours is a later issue's
 };
 

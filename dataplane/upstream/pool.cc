@@ -75,10 +75,10 @@ void Pool::unlink_idle(Connection& c) {
   wheel_.cancel(c.timer);
 }
 
-void Pool::close(ConnectionId id) {
+void Pool::close(ConnectionId id, bool graceful) {
   Connection* c = slab_.get(id);
   if (c == nullptr) return;
-  const bool graceful = c->idle;
+  graceful |= c->idle;
   unlink_idle(*c);
   states_.of(c->endpoint).active_connections.sub();
   if (on_gone) on_gone(*c);

@@ -3,7 +3,7 @@
 //   open()       a new connection to an endpoint; kOpened or kClosed comes as an event of its stream
 //   take_idle()  an idle one of the endpoint, or none
 //   give_idle()  back after a whole response; the peer may close it any time, which only costs a look
-//   close()      forget; gracefully (FIN) when idle, else by reset
+//   close()      forget; with FIN when idle or `graceful`, else by reset
 // A connection that was used before (requests > 0) and dies before the first response byte is "stale": the exchange tries again elsewhere
 // when nothing of the request could have been acted on (proxy decides). Idle connections end at the cluster's idle timeout, when their
 // endpoint left the tables (sweep at publish), or when any byte arrives on them.
@@ -54,7 +54,7 @@ class Pool {
   ConnectionId open(const tables::Cluster& cluster, const tables::Endpoint& endpoint, uint64_t user, const Now& now);
   ConnectionId take_idle(uint32_t endpoint, uint64_t user);
   void give_idle(ConnectionId id, const Now& now);
-  void close(ConnectionId id);
+  void close(ConnectionId id, bool graceful = false);
   // Something happened on an idle connection's stream: whatever it was, it ends.
   void on_idle_event(ConnectionId id) { close(id); }
   void on_timer(TimerNode& node) { close(ConnectionId::from_bits(node.cookie)); }
