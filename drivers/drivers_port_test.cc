@@ -124,6 +124,7 @@ class PortTest : public testing::Test {
     compare(*port, [&] { return wire.receive(kTestType); }, [&](const Data& d) { return wire.send(d); });
     checksums_arrive_good(*port, wire);
     oversize_is_dropped(*port);
+    vlan_tags_stay_in_the_bytes(*port, wire);
   }
   void checksums_arrive_good(Port& p, Wire& wire) {
     for (unsigned segments : {1u, 3u}) {
@@ -145,6 +146,17 @@ class PortTest : public testing::Test {
       EXPECT_EQ(rte_ipv4_udptcp_cksum_verify(ip, &(*got)[34]), 0);
       EXPECT_TRUE(std::equal(got->begin() + 54, got->end(), d.begin() + 54, d.end()));
     }
+  }
+  // AF_PACKET's kernel strips the tag on the way in.
+  void vlan_tags_stay_in_the_bytes(Port& p, Wire& wire) {
+    Data d = frame(200);
+    d[12] = 0x81, d[13] = 0x00, d[14] = 0x60, d[15] = 0x07, d[16] = 0x08, d[17] = 0x00;
+    ASSERT_TRUE(wire.send(d));
+    rte_mbuf* m = nullptr;
+    for (int i = 0; i < 1000 && p.rx(0, &m, 1) == 0; i++) usleep(100);
+    ASSERT_NE(m, nullptr);
+    EXPECT_EQ(bytes(m), d);
+    rte_pktmbuf_free(m);
   }
   void oversize_is_dropped(Port& p) {
     const uint64_t before = p.counters(0).drops.get(Drop::kPortOversize);
