@@ -1,9 +1,9 @@
 // EAL bring-up: memory, lcores and PMDs, once per process, before any pool or port.
 //
-// The contract (docs/design: architecture section 3): `--in-memory` with hugepages where the kernel has enough free ones, else `--no-huge
-// -m N` (DPDK 22.11 refuses both together); always iova-mode=va, no telemetry socket, no shared configuration files, a file prefix of our
-// own. PMDs are Debian's, loaded from the EAL's plugin directory at run time. Only PCI devices that are named as ports are touched. Thread:
-// control (becomes the main lcore). Errors: one line that names what is missing and the command that gives it.
+// The contract (docs/design: architecture section 3): `--in-memory` with hugepages where the kernel has enough free ones, else
+// `--no-huge -m N` (DPDK 22.11 refuses both together); always iova-mode=va, no telemetry socket, no shared configuration files, a file
+// prefix of our own. PMDs are Debian's, loaded from EAL's plugin directory at run time. Only PCI devices that are named as ports are
+// touched. Thread: control (becomes the main lcore). Errors: one line that names what is missing and the command that gives it.
 #pragma once
 #include <expected>
 #include <string>

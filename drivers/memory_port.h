@@ -1,8 +1,7 @@
-// An in-memory link of two ports in one process: what one sends the other receives. No device, no EAL devices: for tests, simulation and
-// the bench. A frame is copied into the receiver's pool as a wire would, so neither side sees the other's mbufs; sent frames are freed when
-// the receiver takes them. W queue pairs per side; frames are spread over the receiver's workers by its OwnerHash. Each end may run on its
-// own threads. Bound: `frames` in flight per sending worker and receiving worker, then tx() takes less; without an mbuf at the receiver
-// frames wait.
+// An in-memory link of two ports in one process: what one sends the other receives. No device: for tests, simulation and the bench.
+// A frame is copied into the receiver's pool as a wire would, so neither side sees the other's mbufs; sent frames are freed when the
+// receiver takes them. The link has one queue each way; with several pools a FanPort makes W of it. Each end may run on its own threads.
+// Bound: `frames` (a power of two) in flight each way, then tx() takes less; without an mbuf at the receiver frames wait.
 #pragma once
 #include <utility>
 

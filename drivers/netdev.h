@@ -3,8 +3,8 @@
 // names the commands that cure it.
 //
 // The peer of a veth may live in another namespace: it is found by its nsid among the named ones (/run/netns) and asked there on a thread
-// of its own; a peer in a namespace without a name cannot be asked, which is said in `note` (frames with bad checksums are then dropped and
-// counted, tcp_bad_checksum). Thread: control. Reads only; changes nothing.
+// of its own; a peer in a namespace without a name cannot be asked, which is said in netdev_note() (frames with bad checksums are then
+// dropped and counted, tcp_bad_checksum). Thread: control. Reads only; changes nothing.
 #pragma once
 #include <expected>
 #include <optional>

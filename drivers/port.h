@@ -1,22 +1,21 @@
 // Port: where frames enter and leave. Whatever the device can do, a port presents W queue pairs, one per worker, and frames that look the
 // same:
 //
-//   rx(worker, out, n)   up to n frames, whole and in one segment each, VLAN tag in the bytes. The caller owns them. Checksum verdicts in
-//   ol_flags:
-//                        GOOD and BAD only where the device proved it, else UNKNOWN (the receiver verifies)
-//   tx(worker, f, n)     takes the first k of n frames and returns k; the other n-k stay the caller's (offer them again next turn, or free
-//   them and
-//                        count kPortTxFull). A taken frame is sent, or dropped and counted here, never both. May change a frame's headers
-//                        (checksums), flags and links; never payload bytes, for mbufs may be shared (packet/l4.h)
-//   advance(now)         once per turn of worker 0 before rx; only impairment needs it
+//   rx(worker, out, n)  up to n frames, whole and in one segment each, VLAN tag in the bytes; the caller owns them. Checksum verdicts in
+//                       ol_flags: GOOD and BAD only where the device proved it, else UNKNOWN (the receiver verifies)
+//   tx(worker, f, n)    takes the first k of n frames and returns k; the others stay the caller's (offer them again next turn, or free
+//                       them and count kPortTxFull). A taken frame is sent, or dropped and counted here. May change a frame's headers
+//                       (checksums), flags and links; never payload bytes, for mbufs may be shared (packet/l4.h)
+//   advance(now)        once per turn of worker 0, before rx; only impairment needs it
 //
-// Fallbacks in software, each counted: IPv4/TCP checksums asked for by ol_flags; segmentation of RTE_MBUF_F_TX_TCP_SEG frames;
-// linearisation for ports without MULTI_SEGS (into an mbuf of the worker's pool, uncharged); frames above the MTU are dropped
-// (kPortOversize). Where the device has fewer queues than workers, worker 0 serves it in its own turn and two SPSC rings per other worker
-// carry frames (receive by OwnerHash, packet/owner.h; what is no TCP goes to worker 0, an ICMP error to the owner of the quoted tuple). A
-// worker must call rx() each turn. A frame is one virtual call per burst, none per packet; system calls are those of the device (AF_XDP,
-// AF_PACKET, TAP) only.
+// Fallbacks in software, each counted: IPv4/TCP checksums asked for by ol_flags; cutting of RTE_MBUF_F_TX_TCP_SEG frames; linearisation
+// for ports without MULTI_SEGS (into an uncharged mbuf of the worker's pool). Frames above the MTU are dropped (kPortOversize).
 //
+// Where the device has fewer queues than workers, worker 0 serves it in its own turn, and two SPSC rings per other worker carry frames
+// (receive by OwnerHash, packet/owner.h: TCP by its tuple, an ICMP error by the tuple it quotes, everything else worker 0). So every
+// worker must call rx() each turn. Where it has W queues, a frame that the NIC gave to the wrong worker is passed on in the same way.
+//
+// Cost: one virtual call per burst; system calls are those of the device (AF_XDP, AF_PACKET, TAP).
 // Thread: open_port and the destructor on the control thread, all workers stopped; rx and tx of worker w on worker w's thread only.
 // Errors of open_port: one line, what is wrong and the exact commands that cure it.
 #pragma once

@@ -1,12 +1,12 @@
-// Neighbours: IPv4 address -> MAC on an interface, shared by the workers. Worker 0 writes (its Stack runs the ARP state machine), everyone
-// reads.
+// Neighbours: IPv4 address -> MAC on an interface, shared by the workers. Worker 0 writes (its Stack runs the ARP state machine), all read.
 //
 // One entry: incomplete (asked, one request a second, kRequestsMax of them) -> reachable -> after kReachable without proof and in use:
 // probed by unicast, packets still flow -> reachable again, or back to incomplete after kRequestsMax unanswered probes; unused for kForget:
-// gone. RFC 1122 2.3.2.1, RFC 826. Who is believed: a reply that we asked for, while nothing is known; else only what repeats what we know.
-// A claim that contradicts a known entry changes nothing, is counted (conflicts) and starts a probe of the known MAC: a genuine take-over
-// is learned in seconds, a forged one only while the true owner is silent. Entries exist only because we wanted to send: strangers cannot
-// fill the table (kNeighboursMax; then kArpTableFull).
+// gone. RFC 1122 2.3.2.1, RFC 826.
+// Who is believed: a reply that we asked for, while nothing is known; else only what repeats what we know. A claim that contradicts a known
+// entry changes nothing, is counted (conflicts) and starts a probe of the known MAC: a genuine take-over is learned in seconds, a forged
+// one only while the true owner is silent. Entries exist only because we wanted to send: strangers cannot fill the table (kNeighboursMax;
+// then kArpTableFull).
 //
 // Reading is wait-free but for a retry while worker 0 rewrites that very slot (seqlock). Resolutions wanted and ARP packets seen by other
 // workers travel to worker 0 through one SPSC ring per worker.

@@ -2,11 +2,16 @@
 
 #include <algorithm>
 #include <deque>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 
+#include "dataplane/base/rng.h"
 #include "dataplane/net/stack.h"
 #include "dataplane/net/test_frames.h"
 #include "dataplane/packet/checksum.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 namespace sluice::net {
 namespace {
@@ -677,6 +682,35 @@ TEST_F(NetTest, ADroppedPacketLeavesItsHoldersChargeAlone) {
   EXPECT_EQ(pool.held(), 1u);
   free_mbuf(m);
   EXPECT_EQ(pool.held(), 0u);
+}
+
+// ---- fuzz corpus (ethernet_fuzz.cc has the oracles)
+
+TEST(EthernetFuzz, TheCorpusRunsWithoutAFailure) {
+  unsigned files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(FUZZ_CORPUS "/ethernet")) {
+    SCOPED_TRACE(entry.path().string());
+    std::ifstream f(entry.path(), std::ios::binary);
+    const Frame bytes{std::istreambuf_iterator<char>(f), {}};
+    LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+    files++;
+  }
+  EXPECT_GE(files, 15u);
+}
+
+TEST(EthernetFuzz, MutationsOfTheCorpusKeepTheOracles) {
+  const uint64_t seed = 5;
+  Rng rng(seed);
+  for (const auto& entry : std::filesystem::directory_iterator(FUZZ_CORPUS "/ethernet")) {
+    std::ifstream f(entry.path(), std::ios::binary);
+    const Frame bytes{std::istreambuf_iterator<char>(f), {}};
+    for (int round = 0; round < 100; round++) {
+      SCOPED_TRACE(entry.path().string() + " seed " + std::to_string(seed) + " round " + std::to_string(round));
+      Frame mutant = bytes;
+      for (uint32_t n = 1 + rng.below(4); n > 0; n--) mutant[rng.below(uint32_t(mutant.size()))] = uint8_t(rng.next());
+      LLVMFuzzerTestOneInput(mutant.data(), mutant.size());
+    }
+  }
 }
 
 // ---- configuration

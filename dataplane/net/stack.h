@@ -2,28 +2,28 @@
 // argument, mbufs are all it touches.
 //
 //   input(port, frames, now, out)  takes every frame of a burst; what is TCP for us comes back as L4Packets (mbuf data = TCP header,
-//   padding trimmed); the rest
-//                                  is answered (ARP, ICMP echo: in the frame's own mbuf), consumed, or dropped and counted
-//   send(packet, now)              route, neighbour, headers; the frame then waits in frames(port), or for at most kNeighbourQueueMax per
-//   neighbour until the
-//                                  address is resolved. Always takes ownership (see l4.h for flags: net sets l2_len, l3_len, IPV4,
-//                                  IP_CKSUM)
-//   frames(port) / sent(port, k)   the frames ready for a port, oldest first; the worker gives them to Port::tx and says how many it took.
-//   At most
-//                                  kTxQueueMax wait (kPortTxFull)
-//   advance(now)                   once per turn: ARP retries, probes, ageing, announcements, rings from other workers
-//   take_errors(out)               what happened to sent packets: ICMP errors received, no route, no neighbour; tuple as we see it (local,
-//   remote) and the
-//                                  quoted sequence number. The worker hands them to the owner of the tuple, which believes them only if the
+//                                  padding trimmed); the rest is answered (ARP, ICMP echo: in the frame's own mbuf), consumed, or
+//                                  dropped and counted
+//   send(packet, now)              route, neighbour, headers; the frame then waits in frames(port), or for its neighbour's address
+//                                  (kNeighbourQueueMax each). Always takes ownership. pkt_len and nb_segs of the chain are set by the
+//                                  caller; for flags see l4.h (net sets l2_len, l3_len, IPV4, IP_CKSUM)
+//   frames(port) / sent(port, k)   the frames ready for a port, oldest first; the worker gives them to Port::tx and says how many it
+//                                  took. At most kTxQueueMax wait (kPortTxFull)
+//   advance(now)                   once per turn, after tcp's output and before tx: ARP retries, probes, ageing, announcements, rings
+//                                  from other workers, what waited for an address
+//   take_errors(out)               what happened to sent packets: ICMP errors received, no route, no neighbour. The tuple is as we see
+//                                  it (local, remote). The worker hands each to the owner of the tuple, which believes it only if the
 //                                  sequence number is in flight (RFC 5927)
 //
 // Left out: IPv6 and ND (counted, dropped: kIpv6), reassembly (fragments are dropped), forwarding, IP options, multicast, UDP (answered
-// port unreachable). Several workers: every worker has a Stack; neighbours are shared (neighbours.h): worker 0 resolves and ages, all read;
-// ARP that reaches another worker is passed on, so correctness does not depend on where a reply arrives. Each worker answers ARP requests
-// and echo itself. Dropped outgoing mbufs are freed with rte_pktmbuf_free: a charge stays with its holder, who has its own reference. Host
-// model: strong (RFC 1122 3.3.4.2): a packet is ours only if its destination is an address of the interface it came in on. RFCs: 826, 5227
-// (announce, defend), 791, 792, 894, 1122, 1812 (ICMP limits), 6864 (ID 0 with DF), IEEE 802.1Q. Memory: no malloc after construction.
-// Thread: the worker's.
+// port unreachable).
+// Several workers: every worker has a Stack; neighbours are shared (neighbours.h): worker 0 resolves and ages, all read. ARP that reaches
+// another worker is passed on, so correctness does not depend on where a reply arrives. Each worker answers ARP requests and echo itself.
+// Dropped outgoing mbufs are freed with rte_pktmbuf_free: a charge stays with its holder, who has its own reference.
+// Host model: strong (RFC 1122 3.3.4.2): a packet is ours only if its destination is an address of the interface it came in on, and leaves
+// by the interface of its source address.
+// RFCs: 826, 5227 (announce, defend), 791, 792, 894, 1122, 1812 (ICMP limits), 6864 (ID 0 with DF), IEEE 802.1Q.
+// Memory: no malloc after construction. Thread: the worker's.
 #pragma once
 #include <memory>
 #include <span>

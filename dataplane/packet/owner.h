@@ -1,11 +1,10 @@
 // OwnerHash: which worker owns a connection. The Toeplitz hash of NIC RSS (equal to DPDK's rte_softrss for the same key), in software, so
-// that it holds whatever the port can do; a NIC that was probed to agree makes it free. Entry e of the 128-entry table belongs to worker e
-// % workers.
+// that it holds whatever the port can do. Entry e of the 128-entry table belongs to worker e % workers.
 //
-// Hashed as received: source = remote, destination = local. Toeplitz is linear over XOR, so hash(t) = hash(t with local port 0) ^
-// port_part(local port): source ports of an active open are chosen in O(1) such that the reply comes back to the same worker (source_port).
-// Never index a table of ours by this hash: its collisions can be computed by anyone. Pure and immutable after construction (12 KiB of
-// tables, shared); any thread.
+// Hashed as received: source = remote, destination = local. Toeplitz is linear over XOR, so hash(t) = hash(t with local port 0) ^ the local
+// port's own contribution: source ports of an active open are chosen in O(1) such that the reply comes back to the same worker
+// (source_port). Never index a table of ours by this hash: its collisions can be computed by anyone.
+// Pure and immutable after construction (tables of the default key are shared); any thread.
 #pragma once
 #include <array>
 #include <cstdint>
