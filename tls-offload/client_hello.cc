@@ -1,0 +1,121 @@
+// Two layers: records (type 22, version 3.x, length) whose payloads are joined into one handshake message, then the message itself. Each
+// call reads from the start: a hello is one or two segments, so this is cheaper than keeping state, and nothing can be left half-changed.
+#include "tls-offload/client_hello.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace sluice::tls {
+namespace {
+
+constexpr uint8_t kHandshake = 22, kClientHello = 1;
+constexpr uint16_t kServerName = 0, kAlpn = 16;
+
+// RFC 6066 3: a host name is not empty, has no NUL and no trailing dot; what is not printable ASCII is no name.
+bool host_name(Bytes name, std::string& out) {
+  if (name.empty() || name.size() > 255) return false;
+  out.clear();
+  for (uint8_t c : name) {
+    if (c <= 0x20 || c >= 0x7f) return false;
+    out += c >= 'A' && c <= 'Z' ? char(c + 32) : char(c);
+  }
+  return true;
+}
+
+bool extensions(ByteReader r, ClientHello& hello) {
+  bool seen_name = false, seen_alpn = false;
+  while (r.left() > 0) {
+    const uint16_t type = r.u16();
+    ByteReader body(r.take(r.u16()));
+    if (!r.ok()) return false;
+    if (type == kServerName) {
+      if (std::exchange(seen_name, true)) return false;
+      ByteReader list(body.take(body.u16()));
+      if (!body.ok() || body.left() != 0) return false;
+      bool seen_host = false;
+      while (list.left() > 0) {
+        const uint8_t kind = list.u8();
+        const Bytes name = list.take(list.u16());
+        if (!list.ok()) return false;
+        if (kind == 0 && (std::exchange(seen_host, true) || !host_name(name, hello.server_name))) return false;
+      }
+    } else if (type == kAlpn) {
+      if (std::exchange(seen_alpn, true)) return false;
+      ByteReader list(body.take(body.u16()));
+      if (!body.ok() || body.left() != 0 || list.left() == 0) return false;
+      while (list.left() > 0) {
+        const Bytes p = list.take(list.u8());
+        if (!list.ok() || p.empty()) return false;
+        if (hello.alpn.size() < kAlpnMax) hello.alpn.emplace_back(as_text(p));
+      }
+    }
+  }
+  return true;
+}
+
+HelloStatus message(Bytes m, ClientHello& hello) {
+  ByteReader r(m);
+  r.u16();     // legacy_version
+  r.take(32);  // random
+  r.take(r.u8());
+  const uint16_t suites = r.u16();
+  r.take(suites);
+  const uint8_t compressions = r.u8();
+  r.take(compressions);
+  if (!r.ok() || suites < 2 || suites % 2 != 0 || compressions == 0) return HelloStatus::kMalformed;
+  if (r.left() == 0) return HelloStatus::kComplete;  // TLS 1.2 without extensions
+  ByteReader e(r.take(r.u16()));
+  if (!r.ok() || r.left() != 0 || !extensions(e, hello)) return HelloStatus::kMalformed;
+  return HelloStatus::kComplete;
+}
+
+}  // namespace
+
+HelloStatus peek_client_hello(std::span<const Bytes> spans, ClientHello& hello) {
+  hello = {};
+  std::vector<uint8_t>
+      joined;  // the handshake message; a hello in one record and one span could be read in place, but this is once per connection
+  size_t span = 0, at = 0;
+  auto left = [&] {
+    size_t n = 0;
+    for (size_t i = span; i < spans.size(); i++) n += spans[i].size();
+    return n - at;
+  };
+  auto take = [&](uint8_t* out, size_t n) {
+    while (n > 0) {
+      const size_t k = std::min(n, spans[span].size() - at);
+      std::copy_n(spans[span].data() + at, k, out);
+      out += k, n -= k, at += k;
+      while (span < spans.size() && at == spans[span].size()) span++, at = 0;
+    }
+  };
+  while (span < spans.size() && spans[span].empty()) span++;
+  for (;;) {
+    std::array<uint8_t, 5> header;
+    const size_t have = std::min<size_t>(left(), header.size());
+    if (have == 0) return HelloStatus::kNeedMore;
+    take(header.data(), have);
+    if (joined.empty()) {  // say "not TLS" as early as it is known
+      if (header[0] != kHandshake || (have > 1 && header[1] != 3)) return HelloStatus::kNotTls;
+    } else if (header[0] != kHandshake || (have > 1 && header[1] != 3)) {
+      return HelloStatus::kMalformed;
+    }
+    if (have < header.size()) return HelloStatus::kNeedMore;
+    const size_t length = size_t(header[3]) << 8 | header[4];
+    if (length == 0 || length > 16384) return HelloStatus::kMalformed;
+    if (joined.size() + length > kClientHelloMax + 4) return HelloStatus::kTooLong;
+    const size_t got = std::min(length, left()), before = joined.size();
+    joined.resize(before + got);
+    take(joined.data() + before, got);
+    if (joined.size() >= 1 && joined[0] != kClientHello) return HelloStatus::kMalformed;
+    if (joined.size() >= 4) {
+      const size_t want = size_t(joined[1]) << 16 | size_t(joined[2]) << 8 | joined[3];
+      if (want > kClientHelloMax) return HelloStatus::kTooLong;
+      if (joined.size() >= want + 4) return message(Bytes(joined).subspan(4, want), hello);
+    }
+    if (got < length) return HelloStatus::kNeedMore;
+  }
+}
+
+}  // namespace sluice::tls
