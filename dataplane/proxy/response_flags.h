@@ -1,52 +1,80 @@
-// Response flags: the letters operators debug by (Envoy, access_log substitution %RESPONSE_FLAGS%). A record may carry several; the text lists them
-// in Envoy's order, joined by commas, "-" when none.
+// Response flags: the letters operators debug by (%RESPONSE_FLAGS%). A record may carry several; the text lists them in the order in which they were
+// set, joined by commas ("URX,UF"), "-" when none, as Envoy does.
 #pragma once
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace sluice::proxy {
 
-// In the order in which Envoy prints them.
 #define SLUICE_RESPONSE_FLAGS(X)                                                                                                     \
-  X(kNoHealthyUpstream, "UH") X(kUpstreamConnectionFailure, "UF") X(kUpstreamOverflow, "UO") X(kNoRoute, "NR")                       \
-  X(kRetryLimitExceeded, "URX") X(kNoCluster, "NC") X(kDurationTimeout, "DT") X(kDownstreamTermination, "DC")                        \
-  X(kUpstreamTimeout, "UT") X(kLocalReset, "LR") X(kUpstreamRemoteReset, "UR") X(kUpstreamTermination, "UC")                         \
-  X(kStreamIdleTimeout, "SI") X(kDownstreamProtocolError, "DPE") X(kUpstreamProtocolError, "UPE") X(kOverloadManager, "OM")
+  X(kNoHealthyUpstream, "UH", "NoHealthyUpstream") X(kUpstreamConnectionFailure, "UF", "UpstreamConnectionFailure") X(kUpstreamOverflow, "UO", "UpstreamOverflow") X(kNoRoute, "NR", "NoRouteFound")                       \
+  X(kRetryLimitExceeded, "URX", "UpstreamRetryLimitExceeded") X(kNoCluster, "NC", "NoClusterFound") X(kDurationTimeout, "DT", "DurationTimeout") X(kDownstreamTermination, "DC", "DownstreamConnectionTermination")                        \
+  X(kUpstreamTimeout, "UT", "UpstreamRequestTimeout") X(kLocalReset, "LR", "LocalReset") X(kUpstreamRemoteReset, "UR", "UpstreamRemoteReset") X(kUpstreamTermination, "UC", "UpstreamConnectionTermination")                         \
+  X(kStreamIdleTimeout, "SI", "StreamIdleTimeout") X(kDownstreamProtocolError, "DPE", "DownstreamProtocolError") X(kUpstreamProtocolError, "UPE", "UpstreamProtocolError") X(kOverload, "OM", "OverloadManagerTerminated")
 
 enum class Flag : uint8_t {
-#define X(id, text) id,
+  kUnset,
+#define X(id, text, long_text) id,
   SLUICE_RESPONSE_FLAGS(X)
 #undef X
-      kCount
 };
 constexpr std::string_view kFlagTexts[] = {
-#define X(id, text) text,
+    "",
+#define X(id, text, long_text) text,
     SLUICE_RESPONSE_FLAGS(X)
 #undef X
 };
 
+constexpr std::string_view kFlagLongTexts[] = {
+    "",
+#define X(id, text, long_text) long_text,
+    SLUICE_RESPONSE_FLAGS(X)
+#undef X
+};
+
+// At most 12 flags, 5 bits each, first set lowest; a value, so it can be a key.
 class Flags {
  public:
-  void set(Flag f) { bits_ |= 1u << unsigned(f); }
-  void clear(Flag f) { bits_ &= ~(1u << unsigned(f)); }
-  bool has(Flag f) const { return bits_ >> unsigned(f) & 1; }
-  bool none() const { return bits_ == 0; }
-  uint32_t bits() const { return bits_; }
-  static Flags from_bits(uint32_t b) {
+  void set(Flag f) {
+    unsigned i = 0;
+    for (; at(i) != Flag::kUnset; i++)
+      if (at(i) == f) return;
+    if (i < kMost) packed_ |= uint64_t(f) << (5 * i);
+  }
+  bool has(Flag f) const {
+    for (unsigned i = 0; at(i) != Flag::kUnset; i++)
+      if (at(i) == f) return true;
+    return false;
+  }
+  // Envoy's response_flag_filter: one of `names`, or any flag where none are named.
+  bool any_of(const std::vector<std::string>& names) const {
+    if (names.empty()) return !none();
+    for (unsigned i = 0; at(i) != Flag::kUnset; i++)
+      for (const std::string& n : names)
+        if (n == kFlagTexts[size_t(at(i))]) return true;
+    return false;
+  }
+  bool none() const { return packed_ == 0; }
+  uint64_t packed() const { return packed_; }
+  static Flags from_packed(uint64_t p) {
     Flags f;
-    f.bits_ = b;
+    f.packed_ = p;
     return f;
   }
-  std::string text() const {
-    std::string s;
-    for (unsigned i = 0; i < unsigned(Flag::kCount); i++)
-      if (bits_ >> i & 1) s.append(s.empty() ? "" : ",").append(kFlagTexts[i]);
-    return s.empty() ? "-" : s;
-  }
+  std::string text() const { return join(kFlagTexts); }
+  std::string long_text() const { return join(kFlagLongTexts); }
 
  private:
-  uint32_t bits_ = 0;
+  static constexpr unsigned kMost = 12;
+  std::string join(const std::string_view* names) const {
+    std::string s;
+    for (unsigned i = 0; at(i) != Flag::kUnset; i++) s.append(s.empty() ? "" : ",").append(names[size_t(at(i))]);
+    return s.empty() ? "-" : s;
+  }
+  Flag at(unsigned i) const { return i < kMost ? Flag(packed_ >> (5 * i) & 31) : Flag::kUnset; }
+  uint64_t packed_ = 0;
 };
 
 }  // namespace sluice::proxy

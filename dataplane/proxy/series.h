@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "dataplane/base/counters.h"
@@ -12,17 +13,23 @@
 namespace sluice::proxy {
 
 struct SeriesKey {
-  std::string cluster;            // Envoy's cluster name; the exposition derives destination_service and its kin from it
-  std::string source_principal;   // "unknown" without one
-  uint16_t response_code = 0;     // 0: a TCP series
-  uint32_t response_flags = 0;    // Flags bits
+  std::string_view cluster;           // Envoy's cluster name; the exposition derives destination_service and its kin from it
+  std::string_view source_principal;  // empty: "unknown"
+  uint16_t response_code = 0;         // 0: a TCP series
+  uint64_t response_flags = 0;        // Flags::packed()
   bool mutual_tls = false;
   bool tcp = false;
   friend bool operator==(const SeriesKey&, const SeriesKey&) = default;
 };
 
 struct Series {
-  SeriesKey key;
+  explicit Series(const SeriesKey& k) : cluster(k.cluster), source_principal(k.source_principal), key(k) {
+    key.cluster = cluster;
+    key.source_principal = source_principal;
+  }
+  Series(const Series&) = delete;
+  const std::string cluster, source_principal;
+  SeriesKey key;  // its views are the two strings above
   Counter count;                            // requests; TCP: connections closed
   Counter opened;                           // TCP: connections opened
   Counter bytes_received, bytes_sent;       // from and to the downstream peer
@@ -42,8 +49,8 @@ class SeriesTable {
  private:
   struct Hash {
     size_t operator()(const SeriesKey& k) const {
-      return std::hash<std::string>{}(k.cluster) ^ std::hash<std::string>{}(k.source_principal) * 31 ^ (size_t(k.response_code) << 20) ^
-             (size_t(k.response_flags) << 32) ^ size_t(k.mutual_tls) << 1 ^ size_t(k.tcp);
+      return std::hash<std::string_view>{}(k.cluster) ^ std::hash<std::string_view>{}(k.source_principal) * 31 ^ (size_t(k.response_code) << 20) ^
+             k.response_flags * 0x9e3779b97f4a7c15 ^ size_t(k.mutual_tls) << 1 ^ size_t(k.tcp);
     }
   };
   std::unordered_map<SeriesKey, uint32_t, Hash> index_;  // the worker's alone
@@ -59,9 +66,8 @@ inline Series* SeriesTable::find(const SeriesKey& key) {
     dropped_.add();
     return nullptr;
   }
-  series_[n] = std::make_unique<Series>();
-  series_[n]->key = key;
-  index_.emplace(key, n);
+  series_[n] = std::make_unique<Series>(key);
+  index_.emplace(series_[n]->key, n);
   size_.store(n + 1, std::memory_order_release);
   return series_[n].get();
 }
