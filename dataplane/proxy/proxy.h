@@ -36,7 +36,6 @@ namespace sluice::proxy {
 
 constexpr uint32_t kReplayBytesMax = 64 * 1024;  // request body kept for a retry
 constexpr uint32_t kRequestsPerTurnMax = 16;     // pipelined requests of one connection served in one go
-constexpr Usec kNoMemoryRetry = 2 * kMs;
 
 struct Downstream;
 struct Exchange;
@@ -141,7 +140,7 @@ struct Pair {
   std::shared_ptr<const tables::TcpProxy> config;  // none for an upgrade
   Record record;
   bool up_opened = false, down_finished = false, up_finished = false;  // finish() passed on
-  Usec idle_timeout = 0, idle_deadline = kNever, end_deadline = kNever, retry_at = kNever;
+  Usec idle_timeout = 0, idle_deadline = kNever, end_deadline = kNever;
   TimerNode timer;
 };
 
