@@ -32,7 +32,7 @@ const std::vector<Keys>& sections() {
       {"xds", {"address", "tls", "server_name"}},
       {"xds.tls", {"ca", "cert", "key"}},
       {"resources", {"golden", "json"}},
-      {"secrets", {"dir"}},
+      {"secrets", {"dir", "paths"}},
       {"kept", {"dir"}},
       {"log", {"dir", "stdout"}},
       {"admin", {"socket"}},
@@ -324,7 +324,18 @@ void Parser::root(const Yaml& y, Bootstrap& b) {
   if (const Yaml* v = s.get("xds")) xds(s.sub("xds", *v), b.xds.emplace());
   if (const Yaml* v = s.get("resources")) resources(s.sub("resources", *v), b.resources.emplace());
   if (b.xds.has_value() == b.resources.has_value()) error(y, "give exactly one of 'xds' (a control plane) and 'resources' (files)");
-  if (const Yaml* v = s.get("secrets")) s.sub("secrets", *v).text("dir", b.secrets_dir);
+  if (const Yaml* v = s.get("secrets")) {
+    const Section k = s.sub("secrets", *v);
+    k.text("dir", b.secrets_dir);
+    if (const Yaml* paths = k.get("paths"); paths != nullptr && paths->kind != Yaml::Kind::kNull) {
+      if (paths->kind != Yaml::Kind::kMapping) error(*paths, "'secrets.paths' must be a mapping of path prefixes to folders");
+      for (size_t i = 0; i < paths->keys.size(); i++) {
+        if (paths->items[i].kind != Yaml::Kind::kScalar || paths->items[i].text.empty())
+          error(paths->items[i], "'secrets.paths' must name a folder");
+        else b.secrets_paths.emplace_back(paths->keys[i].text, paths->items[i].text);
+      }
+    }
+  }
   if (const Yaml* v = s.get("kept")) s.sub("kept", *v).text("dir", b.kept_dir);
   if (const Yaml* v = s.get("log")) {
     const Section l = s.sub("log", *v);

@@ -78,9 +78,10 @@ struct Bootstrap {
   std::optional<XdsConfig> xds;  // exactly one of xds and resources
   std::optional<ResourcesConfig> resources;
   std::string secrets_dir = "/etc/sluice/secrets";
-  std::string kept_dir = "/var/lib/sluice";  // "off": nothing is kept
-  std::string log_dir;                       // put before relative log paths; "" as configured
-  bool log_stdout = false;                   // every access log goes to standard output
+  std::vector<std::pair<std::string, std::string>> secrets_paths;  // {prefix of a file-cert: or file-root: path, folder read instead}
+  std::string kept_dir = "/var/lib/sluice";                        // "off": nothing is kept
+  std::string log_dir;                                             // put before relative log paths; "" as configured
+  bool log_stdout = false;                                         // every access log goes to standard output
   std::string admin_socket = "/run/sluice/admin.sock";
   uint16_t ready_port = 15021;                    // on the ports' addresses; 0: none
   std::string stats_address = "127.0.0.1:15090";  // loopback only; "off": none

@@ -89,7 +89,7 @@ workers: 3
 idle: dev
 memory: {mbufs: 32768, hugepages: no}
 resources: {golden: /g}
-secrets: {dir: /s}
+secrets: {dir: /s, paths: {/etc/pki: /p}}
 kept: {dir: off}
 log: {dir: /l, stdout: true}
 admin: {socket: /a.sock}
@@ -109,6 +109,7 @@ limits: {connections: 100, exchanges: 50, request_headers_timeout: 1m, send_stal
   EXPECT_EQ(b->idle, IdleProfile::kDev);
   EXPECT_EQ(b->hugepages, Hugepages::kNo);
   EXPECT_EQ(b->resources->golden, "/g");
+  EXPECT_EQ(b->secrets_paths, (std::vector<std::pair<std::string, std::string>>{{"/etc/pki", "/p"}}));
   EXPECT_EQ(b->kept_dir, "off");
   EXPECT_EQ(b->drain_deadline, 500 * kMs);
   EXPECT_EQ(b->limits.request_headers_timeout, 60 * kSec);
