@@ -1,0 +1,21 @@
+// What sluicectl's subcommands do, apart from their options: each asks the gateway's admin socket, writes to `out` and returns the exit
+// code. Exit codes: 0 good; 1 it could not be done (the reason is on `err`); 2 wrong usage (CLI11); 3 status: a security resource is
+// refused.
+#pragma once
+#include <ostream>
+#include <string>
+
+namespace sluice::cli {
+
+constexpr int kOk = 0, kFailed = 1, kUsage = 2, kSecurityRefused = 3;
+
+struct Streams {
+  std::ostream& out;
+  std::ostream& err;
+};
+
+int status(const std::string& socket, bool json, Streams s);
+// Prints the body of METHOD target; anything but 200 is a failure.
+int print(const std::string& socket, const std::string& method, const std::string& target, Streams s);
+
+}  // namespace sluice::cli
