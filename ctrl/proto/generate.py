@@ -97,6 +97,85 @@ def closure(tree):
     return sorted(seen)
 
 
+# ---- annotations out: they are custom options, which cost a third of the compilation and dead-lock protobuf 3.21's code_size mode
+# (an option that is itself a generated message is parsed under the pool's lock). Field numbers are descriptor.proto's.
+
+ANNOTATIONS = ("validate/", "udpa/annotations/", "xds/annotations/", "envoy/annotations/")
+OPTIONS = "options"
+ENUM_VALUE = {3: OPTIONS}
+ENUM = {2: ENUM_VALUE, 3: OPTIONS}
+FIELD = {8: OPTIONS}
+MESSAGE = {2: FIELD, 4: ENUM, 6: FIELD, 7: OPTIONS, 8: {2: OPTIONS}}
+MESSAGE[3] = MESSAGE  # nested types
+SERVICE = {2: {4: OPTIONS}, 3: OPTIONS}
+FILE = {4: MESSAGE, 5: ENUM, 6: SERVICE, 7: FIELD, 8: OPTIONS}
+
+
+def varint(data, i):
+    value = shift = 0
+    while True:
+        value |= (data[i] & 0x7F) << shift
+        shift += 7
+        i += 1
+        if data[i - 1] < 0x80:
+            return value, i
+
+
+def encode(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def fields(data):
+    """(number, wire type, value bytes or int, raw bytes) of each field."""
+    i = 0
+    while i < len(data):
+        start = i
+        key, i = varint(data, i)
+        if key & 7 == 0:
+            value, i = varint(data, i)
+        elif key & 7 == 2:
+            size, i = varint(data, i)
+            value, i = data[i:i + size], i + size
+        else:
+            value, i = None, i + (8 if key & 7 == 1 else 4)
+        yield key >> 3, key & 7, value, data[start:i]
+
+
+def stripped(data, shape):
+    out = bytearray()
+    for number, wire, value, raw in fields(data):
+        if shape == OPTIONS:
+            if number < 1000:
+                out += raw
+        elif number in shape and wire == 2:
+            inner = stripped(value, shape[number])
+            out += encode(number << 3 | 2) + encode(len(inner)) + inner
+        else:
+            out += raw
+    return bytes(out)
+
+
+def stripped_file(data):
+    kept, index, out = {}, 0, bytearray()
+    for number, _, value, raw in fields(stripped(data, FILE)):
+        if number == 3:  # dependency
+            if not value.decode().startswith(ANNOTATIONS):
+                kept[index] = len(kept)
+                out += raw
+            index += 1
+        elif number == 10:  # public_dependency: an index
+            if value in kept:
+                out += encode(10 << 3) + encode(kept[value])
+        elif number != 9:  # source_code_info
+            out += raw
+    return bytes(out)
+
+
 def write_if_new(path, text):
     if not os.path.exists(path) or open(path).read() != text:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -111,11 +190,19 @@ def main(out):
         tree, gen = os.path.join(work, "proto"), os.path.join(work, "gen")
         os.makedirs(gen)
         unpack(tgz, tree)
-        names = closure(tree)
-        subprocess.run(["protoc", "-I", tree, f"--cpp_out=code_size:{gen}", *names], check=True)
+        names = [n for n in closure(tree) if not n.startswith(ANNOTATIONS)]
+        full, plain = os.path.join(work, "full.pb"), os.path.join(work, "plain.pb")
+        subprocess.run(["protoc", "-I", tree, "--include_imports", f"--descriptor_set_out={full}", *names], check=True)
+        with open(plain, "wb") as f:
+            for _, _, value, _ in fields(open(full, "rb").read()):
+                name = next(v for n, _, v, _ in fields(value) if n == 1).decode()
+                if not name.startswith(ANNOTATIONS):
+                    inner = stripped_file(value)
+                    f.write(encode(1 << 3 | 2) + encode(len(inner)) + inner)
+        subprocess.run(["protoc", f"--descriptor_set_in={plain}", f"--cpp_out=code_size:{gen}", *names], check=True)
         plugin = shutil.which("grpc_cpp_plugin") or sys.exit("grpc_cpp_plugin is missing; run ./run setup (protobuf-compiler-grpc)")
         ads = "envoy/service/discovery/v3/ads.proto"
-        subprocess.run(["protoc", "-I", tree, f"--plugin=protoc-gen-grpc={plugin}", f"--grpc_out={gen}", ads], check=True)
+        subprocess.run(["protoc", f"--descriptor_set_in={plain}", f"--plugin=protoc-gen-grpc={plugin}", f"--grpc_out={gen}", ads], check=True)
 
         bases = [n[:-len(".proto")] for n in names]
         for b in bases:
