@@ -1,101 +1,97 @@
-// Which virtual host and which route take a request (config.route.v3), by Envoy's rules: the first match of the virtual host's list wins.
+// Which virtual host, which route: Envoy's order and semantics (config.route.v3), first match wins.
 //
-// DomainIndex        host -> virtual host: exact, then the longest "*suffix", then the longest "prefix*", then "*"; case-folded
-// VirtualHostIndex   finds the first match without walking the list: exact paths and prefixes by hash (one look-up per distinct length),
-//                    regexes by one Hyperscan scan of all of them as a prefilter (RE2's full match is the truth). What it gives are candidates
-//                    in the order of the list; each is then matched in full
-// Built on the control thread, immutable, shared; find_* run on any worker with a Scratch of its own. No allocation on the path, but once per
-// new index for Hyperscan's scratch. Paths are compared without query; matching is on the canonical path (http/path.h).
+// What is here: host -> virtual host (DomainIndex), path -> first matching route (VirtualHostIndex), one header match for routes and
+// authorization alike. What is not: acting on a route (proxy), building the tables (ctrl/compile), canonical paths (http/path.h; the head
+// that comes here has its path canonical already).
+//
+// Indexes are built on the control thread (may allocate) and are immutable after; any worker reads them. They hold positions, not
+// pointers: an index belongs to the VirtualHost it was built from. A null index is allowed everywhere and means a linear look.
+// A Scratch belongs to one worker. It allocates when it meets a table whose regex database needs more room than any before, so once per
+// change of tables, never once per request; if that fails, RE2 checks every regex instead and the answer is the same.
 #pragma once
 #include <memory>
 #include <span>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "dataplane/base/rng.h"
+#include "dataplane/http/message.h"
 #include "dataplane/tables/tables.h"
 
-struct hs_database;
 struct hs_scratch;
 
 namespace sluice::route {
 
-struct TextHash {
-  using is_transparent = void;
-  size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
-};
-template <class T>
-using ByText = std::unordered_map<std::string, T, TextHash, std::equal_to<>>;
-
+// Exact domain, else the longest "*suffix", else the longest "prefix*", else "*". "*" stands for at least one character, as in Envoy.
+// Case is folded. Where two virtual hosts claim one domain, the first keeps it (the compiler refuses that).
 class DomainIndex {
  public:
-  // A domain that two virtual hosts name belongs to the first (Envoy refuses such a configuration; the compiler says so).
   static std::shared_ptr<const DomainIndex> build(std::span<const std::shared_ptr<const tables::VirtualHost>> hosts);
-  // `host`: lower-case, without port where ports are ignored.
-  std::shared_ptr<const tables::VirtualHost> find(std::string_view host) const;
+  ~DomainIndex();
+  DomainIndex(const DomainIndex&) = delete;
+  DomainIndex& operator=(const DomainIndex&) = delete;
+  // `authority` without its port where the configuration ignores it. A null pointer when nothing matches.
+  const std::shared_ptr<const tables::VirtualHost>& find(std::string_view authority) const;
 
  private:
-  using Host = std::shared_ptr<const tables::VirtualHost>;
-  ByText<Host> exact_;
-  std::vector<std::pair<std::string, Host>> suffixes_, prefixes_;  // longest first
-  Host any_;
+  DomainIndex();
+  struct Maps;
+  std::unique_ptr<Maps> maps_;
 };
 
-// A worker's working memory.
+// The reference lives as long as `routes`; a null pointer when no virtual host takes that authority (404, route_not_found).
+const std::shared_ptr<const tables::VirtualHost>& find_virtual_host(const tables::RouteConfiguration& routes, std::string_view authority);
+// "host:443", "[::1]:443", "host:" -> without the port, Envoy's way (the text after the last ":" is not looked at).
+std::string_view without_port(std::string_view authority);
+
+class VirtualHostIndex;
+
+// One worker's room for regex scans. Not for two threads, not for two scans at a time.
 class Scratch {
  public:
   Scratch() = default;
   ~Scratch();
   Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
 
  private:
   friend class VirtualHostIndex;
-  hs_scratch* hyperscan_ = nullptr;
-  uint64_t sized_for_ = 0;  // the last index that hyperscan_ was sized for
-  std::vector<uint32_t> regexes_;
-  std::vector<std::span<const uint32_t>> lists_;
+  bool prepare(const VirtualHostIndex& index);
+  hs_scratch* scratch_ = nullptr;
+  std::vector<uint64_t> met_;   // databases the scratch has room for, by their content's hash
+  std::vector<uint64_t> hits_;  // bit i: regex i of the index may match
 };
 
+// The routes of one virtual host by path: a radix trie over case-folded prefixes, separated prefixes and exact paths, and a multi-pattern
+// prefilter over the regexes. Both only propose; route_matches() decides.
 class VirtualHostIndex {
  public:
   static std::shared_ptr<const VirtualHostIndex> build(const tables::VirtualHost& host);
   ~VirtualHostIndex();
   VirtualHostIndex(const VirtualHostIndex&) = delete;
-  // Calls f(index of a route that may match) in the order of the list until it returns true.
-  template <class F>
-  void candidates(std::string_view path, Scratch& scratch, F&& f) const {
-    collect(path, scratch);
-    auto& lists = scratch.lists_;
-    while (!lists.empty()) {
-      uint32_t first = ~0u;
-      for (const auto& l : lists) first = std::min(first, l.front());
-      std::erase_if(lists, [first](auto& l) {
-        if (l.front() == first) l = l.subspan(1);
-        return l.empty();
-      });
-      if (f(first)) return;
-    }
-  }
-  bool has_prefilter() const { return database_ != nullptr; }
-
-  static constexpr size_t kPrefilterFrom = 8;  // regexes; fewer are tried one by one
+  VirtualHostIndex& operator=(const VirtualHostIndex&) = delete;
 
  private:
-  VirtualHostIndex() = default;
-  void collect(std::string_view path, Scratch& scratch) const;
-  ByText<std::vector<uint32_t>> exact_, prefix_;
-  std::vector<uint32_t> prefix_lengths_, always_;  // always_: case-insensitive paths, and regexes that are not in the prefilter
-  hs_database* database_ = nullptr;
-  uint64_t serial_ = 0;
+  friend class Scratch;
+  friend const tables::Route* find_route(const tables::VirtualHost&, const http::RequestHead&, Scratch&, Rng&);
+  VirtualHostIndex();
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
 };
 
-std::shared_ptr<const tables::VirtualHost> find_virtual_host(const tables::RouteConfiguration& routes, std::string_view authority);
+// The first route that matches, null if none (404, route_not_found). A request without a path (CONNECT) matches none. All routes with a
+// runtime fraction see the same random number of one request, drawn only when one of them asks: as Envoy does it.
 const tables::Route* find_route(const tables::VirtualHost& host, const http::RequestHead& head, Scratch& scratch, Rng& rng);
 
-// A header as matchers see it: pseudo-headers by name, repeated fields joined by ",". `head` null: no headers at all (layer 4).
+// The route's match without the runtime fraction; what find_route decides by, for tests and for the linear look.
+bool route_matches(const tables::RouteMatch& match, const http::RequestHead& head);
+
+// One header matcher, for routes and authorization. Repeated fields are seen joined by ",". `head` null: no fields at all, as Envoy's
+// network filters see it.
 bool matches(const tables::HeaderMatch& match, const http::RequestHead* head);
-// config.route.v3.RouteMatch, the path included.
-bool matches(const tables::RouteMatch& match, const http::RequestHead& head, Rng& rng);
+inline bool matches(const tables::HeaderMatch& match, const http::RequestHead& head) { return matches(match, &head); }
+
+// What path matchers see: without query and without fragment.
+inline std::string_view matched_path(std::string_view path) { return path.substr(0, path.find_first_of("?#")); }
 
 }  // namespace sluice::route
