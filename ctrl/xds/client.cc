@@ -68,6 +68,7 @@ uint64_t Client::begin_connect() {
 void Client::connected(uint64_t stream, Usec now) {
   if (stream != stream_ || state_ != State::kConnecting) return;
   state_ = State::kOpen;
+  answered_ = false;
   since_ = now;
   listeners_at_ = now + options_.initial_fetch_timeout;
   flush();
@@ -173,6 +174,7 @@ std::optional<std::string> Client::apply_one(Type type, const Resource& r) {
 
 void Client::response(uint64_t stream, const Response& r, Usec now) {
   if (stream != stream_ || state_ != State::kOpen) return;
+  answered_ = true;
   const auto type = type_of(r.type_url);
   if (!type || !of(*type).opened) {  // an ACK would be the type's first request, which subscribes
     unsolicited_++;

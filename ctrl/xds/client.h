@@ -110,6 +110,7 @@ class Client {
 
   TypeStatus status(Type type) const;
   bool is_connected() const { return state_ == State::kOpen; }
+  bool is_answered() const { return state_ == State::kOpen && answered_; }  // the server has spoken on this stream
   Usec state_since() const { return since_; }
   const std::string& last_error() const { return last_error_; }  // why the last stream ended
   uint64_t streams() const { return streams_; }
@@ -148,6 +149,7 @@ class Client {
   Usec connect_at_ = 0, backoff_ = 0, since_ = 0;
   bool listeners_wait_ = true;  // no CDS answer yet in this process
   Usec listeners_at_ = kNever;
+  bool answered_ = false;
   std::string last_error_;
 };
 
