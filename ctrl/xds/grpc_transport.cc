@@ -66,14 +66,12 @@ struct GrpcTransport::Node {
   envoy::config::core::v3::Node proto;
 };
 
-class GrpcTransport::Stream final : public grpc::ClientBidiReactor<DeltaDiscoveryRequest, DeltaDiscoveryResponse>,
-                                    public std::enable_shared_from_this<Stream> {
+class GrpcTransport::Stream final : public grpc::ClientBidiReactor<DeltaDiscoveryRequest, DeltaDiscoveryResponse> {
  public:
   Stream(std::shared_ptr<grpc::Channel> channel, std::function<void()> wake)
       : channel_(std::move(channel)), stub_(AggregatedDiscoveryService::NewStub(channel_)), wake_(std::move(wake)) {}
 
   void start() {
-    self_ = shared_from_this();
     stub_->async()->DeltaAggregatedResources(&context_, this);
     StartRead(&incoming_);
     StartCall();
@@ -129,9 +127,7 @@ class GrpcTransport::Stream final : public grpc::ClientBidiReactor<DeltaDiscover
     else if (!out_.empty()) StartWrite(&out_.front());
   }
   void OnDone(const grpc::Status& status) override {
-    std::shared_ptr<Stream> last;
     std::lock_guard lock(mutex_);
-    last = std::move(self_);
     ended_ = true;
     reason_ =
         status.ok() ? "the server ended the stream" : "gRPC status " + std::to_string(status.error_code()) + ": " + status.error_message();
@@ -150,7 +146,6 @@ class GrpcTransport::Stream final : public grpc::ClientBidiReactor<DeltaDiscover
   std::optional<Response> response_;
   bool ended_ = false, broken_ = false;
   std::string reason_;
-  std::shared_ptr<Stream> self_;  // until OnDone
 };
 
 std::expected<std::unique_ptr<GrpcTransport>, std::string> GrpcTransport::make(TransportOptions options, Client& client,
@@ -206,7 +201,7 @@ std::expected<void, std::string> GrpcTransport::open(uint64_t number) {
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // the backoff is the client's, not a shared subchannel's
-  stream_ = std::make_shared<Stream>(grpc::CreateCustomChannel(options_.address, credentials, arguments), wake_);
+  stream_ = std::make_unique<Stream>(grpc::CreateCustomChannel(options_.address, credentials, arguments), wake_);
   number_ = number;
   first_request_ = true;
   stream_->start();

@@ -46,7 +46,7 @@ class GrpcTransport {
   std::unique_ptr<Node> node_;
   Client& client_;
   std::function<void()> wake_;
-  std::shared_ptr<Stream> stream_;
+  std::unique_ptr<Stream> stream_;
   uint64_t number_ = 0;
   bool first_request_ = true;
 };
