@@ -1,0 +1,284 @@
+// What the layer's tests stand on: a stream layer in memory (FakeLower), a stock libssl client over memory BIOs (Client), and a World that
+// joins the two through tls::Layer and turns the crank.
+#pragma once
+#include <gtest/gtest.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include "dataplane/packet/pool.h"
+#include "tls-offload/layer.h"
+#include "tls-offload/test_pki.h"
+
+namespace sluice::tls::test {
+
+// One stream at a time is enough for most; ids are {n, 1}.
+class FakeLower final : public StreamLayer {
+ public:
+  struct Stream {
+    Chain in;
+    std::string out;
+    StreamInfo info;
+    uint64_t cookie = 0;
+    uint8_t events = 0;
+    bool finished = false, aborted = false, closed = false;
+    uint32_t budget_max = 256 * 1024, unsent = 0;
+  };
+  explicit FakeLower(MbufPool& pool) : pool_(pool) {}
+
+  StreamId open() {
+    streams_.push_back(std::make_unique<Stream>());
+    return {uint32_t(streams_.size() - 1), 1};
+  }
+  Stream& at(StreamId id) { return *streams_[id.index]; }
+  // Bytes from the peer, in mbufs of at most `piece`.
+  void arrive(StreamId id, std::string_view bytes, uint32_t piece) {
+    Stream& s = at(id);
+    if (s.closed || s.aborted || bytes.empty()) return;
+    for (; !bytes.empty(); bytes.remove_prefix(std::min<size_t>(piece, bytes.size()))) {
+      rte_mbuf* m = pool_.alloc_held();
+      ASSERT_NE(m, nullptr);
+      const std::string_view part = bytes.substr(0, piece);
+      std::memcpy(rte_pktmbuf_mtod(m, uint8_t*), part.data(), part.size());
+      m->data_len = uint16_t(part.size());
+      s.in.append(m);
+    }
+    s.events |= kReadable;
+  }
+  void peer_fin(StreamId id) {
+    at(id).info.peer_finished = true;
+    at(id).events |= kPeerFinished;
+    if (at(id).finished) ended(id, StreamEnd::kFinished);
+  }
+  void ended(StreamId id, StreamEnd end) {
+    at(id).info.end = end;
+    at(id).events |= kClosed;
+  }
+
+  ReadView readable(StreamId id) const override {
+    ReadView v;
+    const Stream* s = get(id);
+    if (s == nullptr) return v;
+    for (const rte_mbuf* m = s->in.head(); m != nullptr && v.count < ReadView::kReadSpansMax; m = m->next) {
+      v.span[v.count++] = bytes_of(m);
+      v.bytes += m->data_len;
+    }
+    return v;
+  }
+  void consume(StreamId id, uint32_t n) override {
+    if (get(id) != nullptr) at(id).in.consume(n);
+  }
+  uint32_t budget(StreamId id) const override {
+    const Stream* s = get(id);
+    return s == nullptr || s->finished || s->unsent > s->budget_max ? 0 : s->budget_max - s->unsent;
+  }
+  uint32_t segment_bytes(StreamId) const override { return 1448; }
+  void send(StreamId id, Chain chain) override {
+    if (get(id) == nullptr) return;
+    ASSERT_LE(chain.bytes(), budget(id));
+    Stream& s = at(id);
+    for (const rte_mbuf* m = chain.head(); m != nullptr; m = m->next) {
+      s.out += as_text(bytes_of(m));
+      largest_mbuf = std::max<uint32_t>(largest_mbuf, m->data_len);
+    }
+    s.unsent += chain.bytes();
+  }
+  void finish(StreamId id) override {
+    if (get(id) != nullptr) at(id).finished = true;
+  }
+  void abort(StreamId id) override {
+    if (get(id) == nullptr) return;
+    at(id).aborted = true;
+    at(id).in.clear();
+  }
+  void close(StreamId id) override {
+    if (get(id) == nullptr) return;
+    at(id).closed = at(id).finished = true;
+    at(id).in.clear();
+  }
+  StreamInfo info(StreamId id) const override { return get(id) == nullptr ? StreamInfo{} : get(id)->info; }
+  void set_cookie(StreamId id, uint64_t c) override { at(id).cookie = c; }
+  unsigned poll_events(std::span<ReadyStream> out) override {
+    unsigned n = 0;
+    for (uint32_t i = 0; i < streams_.size() && n < out.size(); i++)
+      if (Stream& s = *streams_[i]; s.events != 0 && !s.closed && !s.aborted)
+        out[n++] = {{i, 1}, std::exchange(s.events, uint8_t{0}), s.cookie};
+    return n;
+  }
+  // What the peer acknowledged: takes all that was sent and gives the budget back.
+  std::string take(StreamId id) {
+    Stream& s = at(id);
+    if (s.unsent > 0 && s.budget_max - std::min(s.unsent, s.budget_max) < kWritableLow) s.events |= kWritable;
+    s.unsent = 0;
+    return std::exchange(s.out, {});
+  }
+  uint32_t largest_mbuf = 0;
+
+ private:
+  const Stream* get(StreamId id) const {
+    if (id.index >= streams_.size() || id.generation != 1) return nullptr;
+    const Stream* s = streams_[id.index].get();
+    return s->aborted || s->closed ? nullptr : s;
+  }
+  MbufPool& pool_;
+  std::vector<std::unique_ptr<Stream>> streams_;
+};
+
+struct ClientOptions {
+  int version = TLS1_3_VERSION;
+  const char* suite = nullptr;
+  const Issued* certificate = nullptr;
+  std::string sni, alpn_wire;
+  std::string groups;
+};
+
+class Client {
+ public:
+  explicit Client(const ClientOptions& o) {
+    ctx_.reset(SSL_CTX_new(TLS_client_method()));
+    SSL_CTX_set_min_proto_version(ctx_.get(), o.version);
+    SSL_CTX_set_max_proto_version(ctx_.get(), o.version);
+    if (o.suite != nullptr) {
+      if (o.version == TLS1_3_VERSION) SSL_CTX_set_ciphersuites(ctx_.get(), o.suite);
+      else SSL_CTX_set_cipher_list(ctx_.get(), o.suite);
+    }
+    if (!o.groups.empty()) SSL_CTX_set1_groups_list(ctx_.get(), o.groups.c_str());
+    if (o.certificate != nullptr) {
+      SSL_CTX_use_certificate(ctx_.get(), o.certificate->certificate.get());
+      SSL_CTX_use_PrivateKey(ctx_.get(), o.certificate->key.get());
+    }
+    ssl.reset(SSL_new(ctx_.get()));
+    if (!o.sni.empty()) SSL_set_tlsext_host_name(ssl.get(), o.sni.c_str());
+    if (!o.alpn_wire.empty())
+      SSL_set_alpn_protos(ssl.get(), reinterpret_cast<const unsigned char*>(o.alpn_wire.data()), unsigned(o.alpn_wire.size()));
+    SSL_set_bio(ssl.get(), in_ = BIO_new(BIO_s_mem()), out_ = BIO_new(BIO_s_mem()));
+    SSL_set_connect_state(ssl.get());
+  }
+  void give(std::string_view bytes) { BIO_write(in_, bytes.data(), int(bytes.size())); }
+  std::string take() {
+    std::string all;
+    char buf[8192];
+    for (int n; (n = BIO_read(out_, buf, sizeof buf)) > 0;) all.append(buf, size_t(n));
+    return all;
+  }
+  // Reads what is there; alerts and errors are kept.
+  void turn() {
+    ERR_clear_error();
+    char buf[20000];
+    for (int n;;) {
+      n = SSL_read(ssl.get(), buf, sizeof buf);
+      if (n > 0) {
+        received.append(buf, size_t(n));
+        continue;
+      }
+      const int e = SSL_get_error(ssl.get(), n);
+      if (e == SSL_ERROR_ZERO_RETURN) closed = true;
+      else if (e != SSL_ERROR_WANT_READ && error.empty()) error = take_openssl_errors();
+      return;
+    }
+  }
+  bool open() const { return SSL_is_init_finished(ssl.get()); }
+  void write(std::string_view s) { ASSERT_EQ(SSL_write(ssl.get(), s.data(), int(s.size())), int(s.size())); }
+
+  SslPtr ssl;
+  std::string received, error;
+  bool closed = false;
+
+ private:
+  SslContextPtr ctx_;
+  BIO *in_ = nullptr, *out_ = nullptr;
+};
+
+inline MbufPool& test_pool() {
+  static MbufPool pool = *MbufPool::create("tls_test", 8192, 6000, SOCKET_ID_ANY);
+  return pool;
+}
+
+struct World {
+  explicit World(std::shared_ptr<const ServerPolicy> p, const ClientOptions& c = {}, const LayerConfig& config = {.sessions_max = 64})
+      : policy(std::move(p)), lower(test_pool()), layer(lower, test_pool(), handshakes, drops, config, now), client(c) {}
+  ~World() {
+    if (id) layer.abort(id);
+  }
+  void accept() {
+    below = lower.open();
+    client.turn();
+    lower.arrive(below, client.take(), piece);
+    id = layer.accept(below, policy, now);
+    ASSERT_TRUE(bool(id));
+    layer.set_cookie(id, 77);
+  }
+  void events() {
+    ReadyStream ready[8];
+    for (unsigned n; (n = lower.poll_events(ready)) > 0;)
+      for (unsigned i = 0; i < n; i++) layer.on_lower(ready[i], now);
+    layer.poll_handshakes(now);
+    for (unsigned n; (n = layer.poll_events(ready)) > 0;)
+      for (unsigned i = 0; i < n; i++) {
+        if (!(ready[i].id == id)) continue;
+        seen |= ready[i].events;
+        EXPECT_EQ(ready[i].cookie, 77u);
+      }
+    if (auto_read) read();
+  }
+  void read() {
+    for (;;) {
+      const ReadView v = layer.readable(id);
+      if (v.bytes == 0) return;
+      for (unsigned i = 0; i < v.count; i++) received += as_text(v.span[i]);
+      layer.consume(id, v.bytes);
+    }
+  }
+  // Until nothing moves.
+  void crank() {
+    for (int quiet = 0; quiet < 2;) {
+      const std::string from_client = client.take();
+      lower.arrive(below, from_client, piece);
+      events();
+      std::string from_us = lower.take(below);
+      for (std::string_view rest = from_us; !rest.empty(); rest.remove_prefix(std::min<size_t>(rest.size(), 4096))) {
+        client.give(rest.substr(0, 4096));
+        client.turn();
+      }
+      client.turn();
+      quiet = from_client.empty() && from_us.empty() ? quiet + 1 : 0;
+    }
+  }
+  void send(std::string_view text) {
+    while (!text.empty()) {
+      const uint32_t n = std::min<uint32_t>({layer.budget(id), uint32_t(text.size()), 64 * 1024});
+      if (n == 0) {
+        crank();
+        continue;
+      }
+      Chain chain;
+      ASSERT_TRUE(test_pool().append_copy(chain, as_bytes(text.substr(0, n)), layer.segment_bytes(id)));
+      layer.send(id, std::move(chain));
+      text.remove_prefix(n);
+    }
+  }
+  void open() {
+    accept();
+    crank();
+    ASSERT_TRUE(client.open()) << client.error << " / " << layer.error_text(id);
+    ASSERT_TRUE(seen & kOpened) << layer.error_text(id);
+  }
+
+  Now now{1'000'000, int64_t(time(nullptr)) * 1'000'000};
+  std::shared_ptr<const ServerPolicy> policy;
+  DropCounters drops;
+  FakeLower lower;
+  InlineHandshakes handshakes;
+  Layer layer;
+  Client client;
+  StreamId below, id;
+  uint32_t piece = 1448;
+  uint8_t seen = 0;
+  bool auto_read = true;
+  std::string received;
+};
+
+}  // namespace sluice::tls::test
