@@ -55,8 +55,9 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
 
  private:
-  friend class VirtualHostIndex;
+  friend const tables::Route* find_route(const tables::VirtualHost&, const http::RequestHead&, Scratch&, Rng&);
   bool prepare(const VirtualHostIndex& index);
+  static constexpr size_t kDatabasesMax = 256;
   hs_scratch* scratch_ = nullptr;
   std::vector<uint64_t> met_;   // databases the scratch has room for, by their content's hash
   std::vector<uint64_t> hits_;  // bit i: regex i of the index may match

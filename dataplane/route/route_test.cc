@@ -40,8 +40,9 @@ std::string found(const DomainIndex& index, std::string_view host) {
 }
 
 TEST(Domains, TheExactNameWinsThenTheLongestSuffixThenTheLongestPrefixThenTheStar) {
-  const std::shared_ptr<const tables::VirtualHost> hosts[] = {host({"*"}), host({"*.example.com"}), host({"*.shop.example.com"}),
-                                                               host({"shop.example.com"}), host({"shop.*"}), host({"shop.example.*"})};
+  const std::shared_ptr<const tables::VirtualHost> hosts[] = {
+      host({"*"}),      host({"*.example.com"}), host({"*.shop.example.com"}), host({"shop.example.com"}),
+      host({"shop.*"}), host({"shop.example.*"})};
   const auto index = DomainIndex::build(hosts);
   EXPECT_EQ(found(*index, "shop.example.com"), "shop.example.com");
   EXPECT_EQ(found(*index, "a.shop.example.com"), "*.shop.example.com");
@@ -111,7 +112,8 @@ TEST(Headers, ARangeIsHalfOpenAndWantsAWholeNumber) {
   m.kind = HeaderMatch::Kind::kRange;
   m.range_start = -1;
   m.range_end = 10;
-  for (const auto& [value, want] : std::vector<std::pair<std::string, bool>>{{"-1", true}, {"9", true}, {"10", false}, {"5x", false}, {"", false}}) {
+  for (const auto& [value, want] :
+       std::vector<std::pair<std::string, bool>>{{"-1", true}, {"9", true}, {"10", false}, {"5x", false}, {"", false}}) {
     Request r("/", {{"x-n", value}});
     EXPECT_EQ(matches(m, &r.head), want) << value;
   }
@@ -133,32 +135,30 @@ tables::Route route_of(RouteMatch::Path kind, std::string path) {
 }
 
 TEST(Routes, ASeparatedPrefixEndsAtASlash) {
-  Rng rng(1);
   const auto m = route_of(RouteMatch::Path::kSeparatedPrefix, "/api").match;
-  for (const auto& [path, want] : std::vector<std::pair<std::string, bool>>{{"/api", true}, {"/api/", true}, {"/api/x?y", true}, {"/api?x", true}, {"/apix", false}, {"/ap", false}}) {
+  for (const auto& [path, want] : std::vector<std::pair<std::string, bool>>{
+           {"/api", true}, {"/api/", true}, {"/api/x?y", true}, {"/api?x", true}, {"/apix", false}, {"/ap", false}}) {
     Request r(path);
-    EXPECT_EQ(matches(m, r.head, rng), want) << path;
+    EXPECT_EQ(route_matches(m, r.head), want) << path;
   }
 }
 
 TEST(Routes, TheQueryIsNoPartOfThePathAndTheFirstValueOfAKeyCounts) {
-  Rng rng(1);
   RouteMatch m = route_of(RouteMatch::Path::kExact, "/a").match;
   tables::QueryMatch q;
   q.name = "v";
   q.string.value = "1";
   m.query.push_back(q);
-  EXPECT_TRUE(matches(m, Request("/a?v=1&v=2").head, rng));
-  EXPECT_FALSE(matches(m, Request("/a?v=2&v=1").head, rng));
-  EXPECT_FALSE(matches(m, Request("/a").head, rng));
+  EXPECT_TRUE(route_matches(m, Request("/a?v=1&v=2").head));
+  EXPECT_FALSE(route_matches(m, Request("/a?v=2&v=1").head));
+  EXPECT_FALSE(route_matches(m, Request("/a").head));
 }
 
 TEST(Routes, GrpcIsItsContentTypeOrASubtype) {
-  Rng rng(1);
   RouteMatch m = route_of(RouteMatch::Path::kPrefix, "/").match;
   m.grpc = true;
-  EXPECT_TRUE(matches(m, Request("/", {{"content-type", "application/grpc+proto"}}).head, rng));
-  EXPECT_FALSE(matches(m, Request("/", {{"content-type", "application/grpc-web"}}).head, rng));
+  EXPECT_TRUE(route_matches(m, Request("/", {{"content-type", "application/grpc+proto"}}).head));
+  EXPECT_FALSE(route_matches(m, Request("/", {{"content-type", "application/grpc-web"}}).head));
 }
 
 TEST(Routes, TheIndexFindsWhatWalkingTheListFinds) {
@@ -187,12 +187,13 @@ TEST(Routes, TheIndexFindsWhatWalkingTheListFinds) {
       if (rng.chance(0.2)) h.routes.back().match.headers.push_back(string_header("x-k", StringMatch::Kind::kExact, "1"));
     }
     h.index = VirtualHostIndex::build(h);
-    if (routes > 100) EXPECT_TRUE(h.index->has_prefilter());
     for (int q = 0; q < 2000; q++) {
-      Request r(random_path() + (rng.chance(0.2) ? "?x=1" : ""), rng.chance(0.5) ? std::vector<std::pair<std::string, std::string>>{{"x-k", "1"}} : std::vector<std::pair<std::string, std::string>>{});
+      Request r(random_path() + (rng.chance(0.2) ? "?x=1" : ""), rng.chance(0.5)
+                                                                     ? std::vector<std::pair<std::string, std::string>>{{"x-k", "1"}}
+                                                                     : std::vector<std::pair<std::string, std::string>>{});
       const tables::Route* want = nullptr;
       for (const auto& route : h.routes)
-        if (matches(route.match, r.head, rng)) {
+        if (route_matches(route.match, r.head)) {
           want = &route;
           break;
         }
