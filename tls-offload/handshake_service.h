@@ -64,4 +64,32 @@ class InlineHandshakes final : public Handshakes {
   std::unique_ptr<State> s_;
 };
 
+struct HandshakeServiceConfig {
+  unsigned threads = 1;
+  unsigned workers = 1;
+  uint32_t handshakes_max = kHandshakesQueuedMax;  // in flight, per worker; bounds memory at about 35 KiB each, and every queue
+};
+
+// Blocking threads that sleep while there is nothing to do; they inherit the CPU affinity of the thread that constructs the service, and
+// take no signals. Construct and destroy on the control thread; workers have stopped using their ports before the destructor, which waits
+// for the steps in work (about a millisecond) and drops the rest.
+class HandshakeService {
+ public:
+  explicit HandshakeService(const HandshakeServiceConfig& config);
+  ~HandshakeService();
+  HandshakeService(const HandshakeService&) = delete;
+  HandshakeService& operator=(const HandshakeService&) = delete;
+
+  Handshakes& port(unsigned worker);
+
+  // Any thread.
+  uint64_t steps() const;        // done so far
+  uint64_t cpu_time_us() const;  // of all its threads: belongs to the cost of a gateway beside its workers' cycles
+  uint32_t in_flight(unsigned worker) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> s_;
+};
+
 }  // namespace sluice::tls
