@@ -1,0 +1,247 @@
+#include "ctrl/compile/compile.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "dataplane/route/route.h"
+#include "envoy/config/cluster/v3/cluster.pb.h"
+#include "envoy/config/endpoint/v3/endpoint.pb.h"
+#include "envoy/config/listener/v3/listener.pb.h"
+#include "envoy/config/route/v3/route.pb.h"
+
+namespace sluice::compile {
+namespace {
+
+struct NoSecrets : SecretSource {
+  const Secret* find(std::string_view) override { return nullptr; }
+};
+
+// The recorded answers of istiod stand beside the project (or at SLUICE_GOLDEN).
+std::string golden() {
+  if (const char* set = std::getenv("SLUICE_GOLDEN")) return set;
+  return (std::filesystem::path(SLUICE_SOURCE_ROOT).parent_path() / "shared/golden").string();
+}
+#define NEED_GOLDEN() \
+  if (!std::filesystem::exists(golden() + "/istiod")) GTEST_SKIP() << golden() << "/istiod is not there (SLUICE_GOLDEN)"
+
+std::shared_ptr<const tables::Snapshot> snapshot_of(Compiler& c, const std::string& input) {
+  const auto resources = load_golden(golden() + "/istiod/" + input);
+  EXPECT_TRUE(resources) << (resources ? "" : resources.error());
+  for (const Resource& r : *resources) {
+    const auto taken = c.apply(r.type_url, r.name, r.bytes);
+    EXPECT_TRUE(taken) << input << " " << r.name << ": " << (taken ? "" : taken.error());
+  }
+  NoSecrets none;
+  return c.build(none, 0);
+}
+
+class Golden : public testing::TestWithParam<const char*> {};
+TEST_P(Golden, IsTakenWhole) {
+  NEED_GOLDEN();
+  Compiler c;
+  const auto s = snapshot_of(c, GetParam());
+  EXPECT_FALSE(s->listeners.empty());
+  for (const auto& name : c.wanted(kRouteType)) {
+    bool there = false;
+    for (const auto& r : s->route_configs) there |= r != nullptr && r->name == name;
+    EXPECT_TRUE(there) << name;
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Istiod, Golden,
+                         testing::Values("01-http", "02-tls-simple", "03-tls-mutual", "04-tls-optional-mutual", "05-tls-istio-mutual", "06-https-redirect",
+                                         "07-passthrough", "08-auto-passthrough", "09-tcp", "10-canary", "11-matches", "22-authz-default-deny",
+                                         "23-authz-sources", "26-hosts-merge"));
+
+TEST(EveryGolden, GetsAVerdictWithAReason) {
+  NEED_GOLDEN();
+  unsigned inputs = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(golden() + "/istiod")) {
+    if (!entry.is_directory()) continue;
+    inputs++;
+    Compiler c;
+    const auto resources = load_golden(entry.path().string());
+    ASSERT_TRUE(resources) << resources.error();
+    for (const Resource& r : *resources)
+      if (const auto taken = c.apply(r.type_url, r.name, r.bytes); !taken) EXPECT_FALSE(taken.error().empty()) << r.name;
+  }
+  EXPECT_EQ(inputs, 31u);
+}
+
+TEST(Http, ThePlainListenerOfIstiodBecomesAnHcmWithItsDefaults) {
+  NEED_GOLDEN();
+  Compiler c;
+  const auto s = snapshot_of(c, "01-http");
+  ASSERT_EQ(s->listeners.size(), 1u);
+  const tables::Listener& l = *s->listeners[0];
+  EXPECT_EQ(l.address.to_string(), "0.0.0.0:80");
+  ASSERT_EQ(l.chains.size(), 1u);
+  const tables::Hcm& h = *l.chains[0]->http;
+  EXPECT_EQ(h.server_name, "istio-envoy");
+  EXPECT_TRUE(h.forwarding.use_remote_address);
+  EXPECT_TRUE(h.proxy_100_continue);
+  EXPECT_TRUE(h.websocket);
+  EXPECT_EQ(h.stream_idle_timeout, 0u) << "an explicit 0 is off";
+  EXPECT_EQ(h.idle_timeout, 3600 * kSec) << "an absent field has Envoy's default";
+  const tables::RouteConfiguration* routes = s->routes(h.route_config);
+  ASSERT_NE(routes, nullptr);
+  EXPECT_TRUE(routes->ignore_port);
+  const tables::Route& r = routes->virtual_hosts[0]->routes[0];
+  EXPECT_EQ(r.forward.timeout, 0u);
+  EXPECT_EQ(r.forward.retry->num_retries, 2u);
+  EXPECT_TRUE(r.forward.retry->previous_hosts);
+  EXPECT_EQ(r.source, "/apis/networking.istio.io/v1/namespaces/shop/virtual-service/web");
+  const tables::Cluster* cluster = s->cluster(r.forward.clusters[0].cluster);
+  ASSERT_NE(cluster, nullptr);
+  EXPECT_EQ(cluster->lb, tables::LbPolicy::kLeastRequest);
+  EXPECT_EQ(cluster->connect_timeout, 10 * kSec);
+  ASSERT_EQ(cluster->endpoints->endpoints.size(), 2u);
+  EXPECT_FALSE(cluster->endpoints->endpoints[0].tls);
+}
+
+TEST(Tls, AChainWhoseSecretIsMissingStaysShutAndIsNamed) {
+  NEED_GOLDEN();
+  Compiler c;
+  const auto s = snapshot_of(c, "03-tls-mutual");
+  bool seen = false;
+  for (const auto& l : s->listeners)
+    for (const auto& chain : l->chains) {
+      if (!chain->tls_required) continue;
+      seen = true;
+      EXPECT_EQ(chain->tls, nullptr);
+      EXPECT_FALSE(chain->tls_missing.empty());
+      EXPECT_TRUE(chain->client_certificate_required);
+    }
+  EXPECT_TRUE(seen);
+  EXPECT_TRUE(c.wanted("secret").contains("file-root:/etc/sluice/pki/ca.pem"));
+}
+
+// ---- by hand
+
+envoy::config::cluster::v3::Cluster plain_cluster(const std::string& name) {
+  envoy::config::cluster::v3::Cluster c;
+  c.set_name(name);
+  c.set_type(envoy::config::cluster::v3::Cluster::EDS);
+  c.mutable_eds_cluster_config()->set_service_name(name);
+  return c;
+}
+envoy::config::route::v3::RouteConfiguration plain_routes(const std::string& cluster) {
+  envoy::config::route::v3::RouteConfiguration r;
+  r.set_name("r");
+  auto* v = r.add_virtual_hosts();
+  v->set_name("v");
+  v->add_domains("*");
+  auto* route = v->add_routes();
+  route->mutable_match()->set_prefix("/");
+  route->mutable_route()->set_cluster(cluster);
+  return r;
+}
+envoy::config::endpoint::v3::ClusterLoadAssignment assignment(const std::string& name, const std::string& address) {
+  envoy::config::endpoint::v3::ClusterLoadAssignment a;
+  a.set_cluster_name(name);
+  auto* s = a.add_endpoints()->add_lb_endpoints()->mutable_endpoint()->mutable_address()->mutable_socket_address();
+  s->set_address(address);
+  s->set_port_value(80);
+  return a;
+}
+
+TEST(Refusal, AFieldThatIsNotObeyedIsNamedByItsPathAndTheLastGoodVersionStays) {
+  Compiler c;
+  NoSecrets none;
+  ASSERT_TRUE(c.apply(kRouteType, "r", plain_routes("a").SerializeAsString()));
+  auto bad = plain_routes("b");
+  bad.mutable_virtual_hosts(0)->mutable_routes(0)->mutable_route()->add_request_mirror_policies()->set_cluster("m");
+  const auto taken = c.apply(kRouteType, "r", bad.SerializeAsString());
+  ASSERT_FALSE(taken);
+  EXPECT_NE(taken.error().find("virtual_hosts[0].routes[0].route.request_mirror_policies"), std::string::npos) << taken.error();
+  const auto s = c.build(none, 0);
+  ASSERT_EQ(s->route_configs.size(), 1u);
+  EXPECT_EQ(s->route_configs[0]->virtual_hosts[0]->routes[0].forward.clusters[0].name, "a");
+  ASSERT_EQ(c.status().size(), 1u);
+  EXPECT_FALSE(c.status()[0].refused.empty());
+  ASSERT_TRUE(c.apply(kRouteType, "r", plain_routes("b").SerializeAsString()));
+  EXPECT_TRUE(c.status()[0].refused.empty());
+}
+
+TEST(Refusal, AnUnknownFieldIsRefusedAndSoIsAFirstVersion) {
+  Compiler c;
+  NoSecrets none;
+  auto r = plain_routes("a");
+  r.GetReflection()->MutableUnknownFields(&r)->AddVarint(4000, 1);
+  EXPECT_FALSE(c.apply(kRouteType, "r", r.SerializeAsString()));
+  EXPECT_TRUE(c.build(none, 0)->route_configs.empty());
+}
+
+TEST(Refusal, ARegexThatDoesNotCompileAndADomainOfTwoHosts) {
+  Compiler c;
+  auto r = plain_routes("a");
+  r.mutable_virtual_hosts(0)->mutable_routes(0)->mutable_match()->mutable_safe_regex()->set_regex("(");
+  EXPECT_FALSE(c.check(kRouteType, "r", r.SerializeAsString()));
+  r = plain_routes("a");
+  *r.add_virtual_hosts() = r.virtual_hosts(0);
+  EXPECT_FALSE(c.check(kRouteType, "r", r.SerializeAsString()));
+}
+
+TEST(Refusal, BytesThatAreNoSuchMessage) {
+  Compiler c;
+  EXPECT_FALSE(c.apply(kRouteType, "r", "\xff\xff"));
+  EXPECT_FALSE(c.apply("type.googleapis.com/nothing.Known", "r", ""));
+}
+
+TEST(Identity, PartsThatDidNotChangeAreTheSameObjectsAndIdsStay) {
+  Compiler c;
+  NoSecrets none;
+  ASSERT_TRUE(c.apply(kClusterType, "a", plain_cluster("a").SerializeAsString()));
+  ASSERT_TRUE(c.apply(kClusterType, "b", plain_cluster("b").SerializeAsString()));
+  ASSERT_TRUE(c.apply(kEndpointType, "a", assignment("a", "10.0.0.1").SerializeAsString()));
+  ASSERT_TRUE(c.apply(kRouteType, "r", plain_routes("a").SerializeAsString()));
+  const auto one = c.build(none, 0);
+  ASSERT_TRUE(c.apply(kEndpointType, "a", assignment("a", "10.0.0.2").SerializeAsString()));
+  const auto two = c.build(none, 0);
+  EXPECT_EQ(one->route_configs, two->route_configs);
+  unsigned same = 0, changed = 0;
+  for (size_t i = 0; i < one->clusters.size(); i++) (one->clusters[i] == two->clusters[i] ? same : changed)++;
+  EXPECT_EQ(same, 1u);
+  EXPECT_EQ(changed, 1u);
+  ASSERT_TRUE(c.apply(kEndpointType, "a", assignment("a", "10.0.0.1").SerializeAsString()));
+  const auto three = c.build(none, 0);
+  for (size_t i = 0; i < one->clusters.size(); i++)
+    if (!one->clusters[i]->endpoints->endpoints.empty())
+      EXPECT_EQ(one->clusters[i]->endpoints->endpoints[0].id, three->clusters[i]->endpoints->endpoints[0].id);
+  EXPECT_GT(three->generation, one->generation);
+}
+
+TEST(Endpoints, TheTransportSocketThatItsMetadataSelectsDecides) {
+  auto cluster = plain_cluster("a");
+  auto* istio = cluster.add_transport_socket_matches();
+  istio->set_name("tlsMode-istio");
+  (*istio->mutable_match()->mutable_fields())["tlsMode"].set_string_value("istio");
+  istio->mutable_transport_socket()->set_name("envoy.transport_sockets.tls");
+  auto* disabled = cluster.add_transport_socket_matches();
+  disabled->set_name("tlsMode-disabled");
+  disabled->mutable_match();
+  disabled->mutable_transport_socket()->set_name("envoy.transport_sockets.raw_buffer");
+  for (bool tls : {false, true}) {
+    Compiler c;
+    NoSecrets none;
+    auto a = assignment("a", "10.0.0.1");
+    if (tls)
+      (*(*a.mutable_endpoints(0)->mutable_lb_endpoints(0)->mutable_metadata()->mutable_filter_metadata())["envoy.transport_socket_match"].mutable_fields())["tlsMode"]
+          .set_string_value("istio");
+    ASSERT_TRUE(c.apply(kClusterType, "a", cluster.SerializeAsString()));
+    ASSERT_TRUE(c.apply(kEndpointType, "a", a.SerializeAsString()));
+    EXPECT_EQ(c.build(none, 0)->clusters[0]->endpoints->endpoints[0].tls, tls);
+  }
+}
+
+TEST(Wanted, NamesOfAssignmentsFollowTheClusters) {
+  Compiler c;
+  ASSERT_TRUE(c.apply(kClusterType, "a", plain_cluster("a").SerializeAsString()));
+  EXPECT_EQ(c.wanted(kEndpointType), std::set<std::string>{"a"});
+  c.remove(kClusterType, "a");
+  EXPECT_TRUE(c.wanted(kEndpointType).empty());
+}
+
+}  // namespace
+}  // namespace sluice::compile
