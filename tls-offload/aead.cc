@@ -46,6 +46,10 @@ const EVP_CIPHER* evp_cipher(Suite s) {
 
 AeadKey::Engine AeadKey::best(Suite suite) { return suite != Suite::kChaCha20Poly1305 && gcm().usable ? Engine::kIpsecMb : Engine::kEvp; }
 
+std::string AeadKey::engine_name(Suite suite) {
+  return best(suite) == Engine::kIpsecMb ? std::string("ipsec-mb ") + imb_get_version_str() : OpenSSL_version(OPENSSL_VERSION);
+}
+
 AeadKey::~AeadKey() {
   wipe(expanded_, sizeof expanded_);
   wipe(context_, sizeof context_);

@@ -6,6 +6,7 @@
 // open_end. Costs in /work figures: about 25 ns a record (ipsec-mb), 200 ns (EVP), besides the bytes. Internal to tls-offload.
 #pragma once
 #include <cstdint>
+#include <string>
 
 #include "dataplane/base/bytes.h"
 #include "tls-offload/keys.h"
@@ -20,6 +21,8 @@ class AeadKey {
  public:
   enum class Engine : uint8_t { kIpsecMb, kEvp };
   static Engine best(Suite suite);  // ipsec-mb where it has the suite and passed its own self-test
+
+  static std::string engine_name(Suite suite);  // of best(), with its version
 
   AeadKey() = default;
   ~AeadKey();  // wipes

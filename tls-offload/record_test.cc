@@ -6,6 +6,8 @@
 
 #include <random>
 
+#include "tls-offload/self_test.h"
+
 namespace sluice::tls {
 namespace {
 
@@ -156,6 +158,12 @@ TEST(TlsRecord, IpsecMbIsTheEngineForAesGcmOnThisMachine) {
   EXPECT_EQ(AeadKey::best(Suite::kAes128Gcm), Engine::kIpsecMb);
   EXPECT_EQ(AeadKey::best(Suite::kAes256Gcm), Engine::kIpsecMb);
   EXPECT_EQ(AeadKey::best(Suite::kChaCha20Poly1305), Engine::kEvp);
+}
+
+TEST(TlsSelfTest, PassesHereAndNamesItsEngines) {
+  const auto result = self_test({1, int64_t(time(nullptr)) * 1'000'000});
+  EXPECT_TRUE(result.has_value()) << result.error();
+  EXPECT_NE(engines().find("ipsec-mb"), std::string::npos) << engines();
 }
 
 }  // namespace

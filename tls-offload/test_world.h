@@ -193,8 +193,8 @@ class Client {
 };
 
 inline MbufPool& test_pool() {
-  static MbufPool pool = *MbufPool::create("tls_test", 8192, 6000, SOCKET_ID_ANY);
-  return pool;
+  static auto* const pool = new MbufPool(*MbufPool::create("tls_test", 8192, 6000, SOCKET_ID_ANY));  // EAL is gone before statics go
+  return *pool;
 }
 
 struct World {
