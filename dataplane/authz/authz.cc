@@ -1,7 +1,20 @@
+// The trees stay trees: a policy is a handful of nodes, and walking them in the order of the configuration is what Envoy does. What makes
+// a thousand policies cheap is not asking most of them. For each policy compile() looks for a necessary condition that can be looked up:
+//
+//   1. every principal demands one of some exact names            -> by_name   (hash of names)
+//   2. every permission demands one of some exact or prefix paths -> by_path   (trie)
+//   3. neither                                                    -> always
+//
+// A condition comes from a leaf, from any child of an AND, from all children of an OR, never from a NOT. evaluate() asks the policies that
+// the peer's names and the path propose, and those that are always asked; the tree decides, the lowest index wins, so the answer is the
+// linear one as long as the conditions are necessary.
 #include "dataplane/authz/authz.h"
 
 #include <algorithm>
+#include <unordered_map>
 
+#include "dataplane/authz/uri_template.h"
+#include "dataplane/route/path_trie.h"
 #include "dataplane/route/route.h"
 
 namespace sluice::authz {
@@ -9,90 +22,48 @@ namespace {
 
 using tables::Permission;
 using tables::Principal;
+using tables::StringMatch;
+using Ids = std::vector<uint32_t>;
 
-std::string_view plain_path(const http::RequestHead& head) {
-  const std::string_view path = http::path_of(head.path);
-  return path.substr(0, path.find('#'));
+constexpr uint32_t kNone = ~0u;
+
+struct NameHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
+};
+
+// ---- matching
+
+struct Facts {
+  const Request& request;
+  std::string_view path;  // without query and fragment; empty at L4 and for CONNECT, where no path rule holds
+};
+
+// Calls f(name) for each name that Envoy's AuthenticatedMatcher tries, until it answers true: URI SANs, DNS SANs, subject.
+// INTERPRETATION(deviate): a peer without a verified certificate has no name. Envoy tries "" as its subject and lets a nameless
+// `authenticated` pass for any TLS peer; both would let a stranger pass for somebody.
+template <class F>
+bool any_name(const http::ClientCertificate& certificate, F&& f) {
+  if (!certificate.presented) return false;
+  for (const auto* names : {certificate.uris, certificate.dns})
+    if (names != nullptr && std::ranges::any_of(*names, f)) return true;
+  return f(certificate.subject);
 }
 
-// Envoy's AuthenticatedMatcher: any URI SAN; a certificate without one is known by its DNS SANs, one without either by its subject.
-bool authenticated(const std::optional<tables::StringMatch>& name, const http::ClientCertificate& c) {
-  if (!c.presented) return false;
-  if (!name) return true;
-  auto any = [&](const std::vector<std::string>& names) { return std::ranges::any_of(names, [&](const std::string& n) { return name->matches(n); }); };
-  if (c.uris != nullptr && !c.uris->empty()) return any(*c.uris);
-  if (c.dns != nullptr && !c.dns->empty()) return any(*c.dns);
-  return name->matches(c.subject);
-}
+bool path_holds(const StringMatch& match, const Facts& facts) { return !facts.path.empty() && match.matches(facts.path); }
 
-}  // namespace
-
-// A segment is one or more pchar, "**" any number of pchar and "/" (Envoy: uri_template_lib; RFC 3986 pchar).
-std::expected<std::string, std::string> regex_of_uri_template(std::string_view text) {
-  constexpr std::string_view kSegment = "[-a-zA-Z0-9._~%!$&'()+,;:@=]+", kRest = "[-a-zA-Z0-9._~%!$&'()+,;:@=/]*";
-  if (!text.starts_with('/')) return std::unexpected("URI template \"" + std::string(text) + "\" does not begin with \"/\"");
-  std::string out;
-  bool rest_seen = false;
-  for (size_t i = 0; i < text.size();) {
-    std::string_view operand;
-    if (text[i] == '{') {
-      const size_t end = text.find('}', i);
-      if (end == text.npos) return std::unexpected("URI template \"" + std::string(text) + "\": \"{\" at " + std::to_string(i) + " is not closed");
-      operand = text.substr(i + 1, end - i - 1);
-      if (const size_t equal = operand.find('='); equal != operand.npos) operand = operand.substr(equal + 1);
-      else if (operand != "*" && operand != "**") operand = "*";  // {name}: one segment
-      i = end + 1;
-    } else if (text[i] == '*') {
-      operand = text.substr(i, text.substr(i).starts_with("**") ? 2 : 1);
-      i += operand.size();
-    }
-    if (operand.empty()) {
-      if (std::string_view(".\\+*?()|[]{}^$").find(text[i]) != std::string_view::npos) out += '\\';
-      out += text[i++];
-    } else if (operand == "*") {
-      out += kSegment;
-    } else if (operand == "**" && !rest_seen) {
-      rest_seen = true;
-      out += kRest;
-    } else {
-      return std::unexpected("URI template \"" + std::string(text) + "\": \"" + std::string(operand) + "\" is not \"*\", or a second \"**\"");
-    }
-  }
-  return out;
-}
-
-std::expected<void, std::string> Program::prepare(const Permission& p, const std::string& policy) {
-  if (p.kind == Permission::Kind::kUriTemplate) {
-    auto pattern = regex_of_uri_template(p.uri_template);
-    if (!pattern) return std::unexpected("policy \"" + policy + "\": " + pattern.error());
-    auto regex = tables::Regex::compile(*pattern);
-    if (!regex) return std::unexpected("policy \"" + policy + "\": " + regex.error());
-    templates_.emplace(&p, *regex);
-  }
-  for (const Permission& child : p.children)
-    if (auto r = prepare(child, policy); !r) return r;
-  return {};
-}
-
-std::expected<std::shared_ptr<const Program>, std::string> Program::compile(const tables::Rbac& rbac) {
-  std::shared_ptr<Program> program(new Program);
-  program->rbac_ = rbac;
-  for (const tables::Policy& policy : program->rbac_.policies)
-    for (const Permission& p : policy.permissions)
-      if (auto r = program->prepare(p, policy.name); !r) return std::unexpected(r.error());
-  return program;
-}
-
-bool Program::matches(const Permission& p, const Request& r) const {
+bool holds(const Permission& p, const Facts& facts) {
   using Kind = Permission::Kind;
+  const Request& r = facts.request;
+  const auto child = [&](const Permission& c) { return holds(c, facts); };
   switch (p.kind) {
     case Kind::kAny: return true;
-    case Kind::kAnd: return std::ranges::all_of(p.children, [&](const auto& c) { return matches(c, r); });
-    case Kind::kOr: return std::ranges::any_of(p.children, [&](const auto& c) { return matches(c, r); });
-    case Kind::kNot: return !matches(p.children.front(), r);
+    case Kind::kAnd: return std::ranges::all_of(p.children, child);
+    case Kind::kOr: return std::ranges::any_of(p.children, child);
+    case Kind::kNot: return !holds(p.children[0], facts);
     case Kind::kHeader: return route::matches(p.header, r.head);
-    case Kind::kUrlPath: return r.head != nullptr && p.string.matches(plain_path(*r.head));
-    case Kind::kUriTemplate: return r.head != nullptr && templates_.at(&p)->full_match(plain_path(*r.head));
+    case Kind::kUrlPath:
+    case Kind::kUriTemplate: return path_holds(p.string, facts);  // compile() made the template a regex in `string`
     case Kind::kDestinationIp: return p.ip.contains(r.facts->local.ip);
     case Kind::kDestinationPort: return r.facts->local.port >= p.port_start && r.facts->local.port < p.port_end;
     case Kind::kRequestedServerName: return p.string.matches(r.sni);
@@ -100,43 +71,174 @@ bool Program::matches(const Permission& p, const Request& r) const {
   return false;
 }
 
-bool Program::matches(const Principal& p, const Request& r) const {
+bool holds(const Principal& p, const Facts& facts) {
   using Kind = Principal::Kind;
+  const Request& r = facts.request;
+  const auto child = [&](const Principal& c) { return holds(c, facts); };
   switch (p.kind) {
     case Kind::kAny: return true;
-    case Kind::kAnd: return std::ranges::all_of(p.children, [&](const auto& c) { return matches(c, r); });
-    case Kind::kOr: return std::ranges::any_of(p.children, [&](const auto& c) { return matches(c, r); });
-    case Kind::kNot: return !matches(p.children.front(), r);
-    case Kind::kAuthenticated: return authenticated(p.principal_name, r.facts->certificate);
+    case Kind::kAnd: return std::ranges::all_of(p.children, child);
+    case Kind::kOr: return std::ranges::any_of(p.children, child);
+    case Kind::kNot: return !holds(p.children[0], facts);
+    case Kind::kAuthenticated:
+      return p.principal_name ? any_name(r.facts->certificate, [&](std::string_view name) { return p.principal_name->matches(name); })
+                              : r.facts->certificate.presented;
     case Kind::kDirectRemoteIp: return p.ip.contains(r.facts->remote.ip);
     case Kind::kRemoteIp: return p.ip.contains(r.remote_ip);
     case Kind::kHeader: return route::matches(p.header, r.head);
-    case Kind::kUrlPath: return r.head != nullptr && p.string.matches(plain_path(*r.head));
+    case Kind::kUrlPath: return path_holds(p.string, facts);
   }
   return false;
 }
 
-Decision Program::evaluate(const Request& r) const {
-  using Action = tables::Rbac::Action;
-  const bool deny = rbac_.action == Action::kDeny;
-  for (const tables::Policy& policy : rbac_.policies) {
-    const bool hit = std::ranges::any_of(policy.permissions, [&](const auto& p) { return matches(p, r); }) &&
-                     std::ranges::any_of(policy.principals, [&](const auto& p) { return matches(p, r); });
-    if (hit) return {deny ? Verdict::kDeny : Verdict::kAllow, policy.name};
+// ---- necessary conditions
+
+using Conditions = std::vector<const StringMatch*>;  // one of these holds whenever the node holds
+
+const StringMatch* condition(const Principal& p) {
+  const bool exact = p.kind == Principal::Kind::kAuthenticated && p.principal_name && p.principal_name->kind == StringMatch::Kind::kExact &&
+                     !p.principal_name->ignore_case;
+  return exact ? &*p.principal_name : nullptr;
+}
+const StringMatch* condition(const Permission& p) {
+  const bool literal =
+      p.kind == Permission::Kind::kUrlPath && (p.string.kind == StringMatch::Kind::kExact || p.string.kind == StringMatch::Kind::kPrefix);
+  return literal ? &p.string : nullptr;
+}
+
+template <class Node>
+std::optional<Conditions> of_all(const std::vector<Node>& any);
+
+template <class Node>
+std::optional<Conditions> of(const Node& node) {
+  if (const StringMatch* leaf = condition(node)) return Conditions{leaf};
+  if (node.kind == Node::Kind::kOr) return of_all(node.children);
+  if (node.kind == Node::Kind::kAnd)
+    for (const Node& child : node.children)
+      if (auto found = of(child)) return found;
+  return std::nullopt;
+}
+
+template <class Node>
+std::optional<Conditions> of_all(const std::vector<Node>& any) {
+  Conditions all;
+  for (const Node& node : any) {
+    const auto found = of(node);
+    if (!found) return std::nullopt;
+    all.insert(all.end(), found->begin(), found->end());
   }
-  return {rbac_.action == Action::kAllow ? Verdict::kDeny : Verdict::kAllow, {}};
+  return all;  // of nothing: nothing can hold, and the policy is asked for nothing
+}
+
+// ---- checks that only wrong compilers fail, but whose failure would be a crash or a hole
+
+std::string check_match(const StringMatch& match) {
+  return match.kind == StringMatch::Kind::kRegex && match.regex == nullptr ? "a regex matcher without its regex" : "";
+}
+
+template <class Node>
+std::string check(Node& node) {
+  if (node.kind == Node::Kind::kNot && node.children.size() != 1) return "a NOT needs exactly one rule";
+  if (node.kind == Node::Kind::kHeader && node.header.name.empty()) return "a header matcher without a name";
+  if (node.kind == Node::Kind::kHeader)
+    if (auto error = check_match(node.header.string); !error.empty()) return error;
+  if (auto error = check_match(node.string); !error.empty()) return error;
+  if constexpr (std::is_same_v<Node, Permission>) {
+    if (node.kind == Node::Kind::kUriTemplate) {
+      const auto pattern = regex_of_uri_template(node.uri_template);
+      if (!pattern) return pattern.error();
+      auto regex = tables::Regex::compile(*pattern);
+      if (!regex) return regex.error();
+      node.string = {};
+      node.string.kind = StringMatch::Kind::kRegex;
+      node.string.regex = std::move(*regex);
+    }
+  } else if (node.principal_name) {
+    if (auto error = check_match(*node.principal_name); !error.empty()) return error;
+  }
+  for (Node& child : node.children)
+    if (auto error = check(child); !error.empty()) return error;
+  return "";
+}
+
+}  // namespace
+
+struct Program::Parts {
+  tables::Rbac rbac;
+  std::unordered_map<std::string, Ids, NameHash, std::equal_to<>> by_name;
+  route::PathTrie by_path;
+  Ids always;
+};
+
+Program::Program() : parts_(std::make_unique<Parts>()) {}
+Program::~Program() = default;
+
+std::expected<std::shared_ptr<const Program>, std::string> Program::compile(const tables::Rbac& rbac) {
+  auto program = std::shared_ptr<Program>(new Program);
+  Parts& parts = *program->parts_;
+  parts.rbac = rbac;
+  std::vector<route::PathTrie::Entry> paths;
+  for (uint32_t id = 0; id < parts.rbac.policies.size(); id++) {
+    tables::Policy& policy = parts.rbac.policies[id];
+    const auto refuse = [&](const std::string& why) { return std::unexpected("policy \"" + policy.name + "\": " + why); };
+    for (Permission& permission : policy.permissions)
+      if (const auto error = check(permission); !error.empty()) return refuse(error);
+    for (Principal& principal : policy.principals)
+      if (const auto error = check(principal); !error.empty()) return refuse(error);
+    if (const auto names = of_all(policy.principals)) {
+      for (const StringMatch* name : *names) {
+        Ids& ids = parts.by_name[name->value];
+        if (ids.empty() || ids.back() != id) ids.push_back(id);
+      }
+    } else if (const auto literals = of_all(policy.permissions)) {
+      for (const StringMatch* path : *literals) paths.push_back({path->value, id, path->kind == StringMatch::Kind::kExact});
+    } else {
+      parts.always.push_back(id);
+    }
+  }
+  parts.by_path.build(std::move(paths));
+  return program;
+}
+
+Decision Program::evaluate(const Request& request) const {
+  using Action = tables::Rbac::Action;
+  const Parts& parts = *parts_;
+  const Facts facts{request, request.head == nullptr ? std::string_view{} : route::matched_path(request.head->path)};
+  uint32_t best = kNone;
+  const auto ask = [&](std::span<const uint32_t> ids) {
+    for (const uint32_t id : ids) {
+      if (id >= best) return;
+      const tables::Policy& policy = parts.rbac.policies[id];
+      const auto one_holds = [&](const auto& rule) { return holds(rule, facts); };
+      if (std::ranges::any_of(policy.permissions, one_holds) && std::ranges::any_of(policy.principals, one_holds)) best = id;
+    }
+  };
+  ask(parts.always);
+  if (!parts.by_name.empty())
+    any_name(request.facts->certificate, [&](std::string_view name) {
+      if (const auto hit = parts.by_name.find(name); hit != parts.by_name.end()) ask(hit->second);
+      return false;
+    });
+  if (!facts.path.empty()) parts.by_path.walk(facts.path, ask);
+
+  const Action action = parts.rbac.action;
+  if (action != Action::kLog && request.head != nullptr && request.head->fields.failed()) return {Verdict::kDeny, {}};
+  const bool matched = best != kNone;
+  const bool allowed = action == Action::kLog || (action == Action::kAllow) == matched;
+  return {allowed ? Verdict::kAllow : Verdict::kDeny, matched ? std::string_view(parts.rbac.policies[best].name) : std::string_view{}};
 }
 
 std::expected<void, std::string> build_rbac_filter(tables::RbacFilter& filter) {
-  auto build = [](const std::optional<tables::Rbac>& rules, std::shared_ptr<const Program>& program) -> std::expected<void, std::string> {
-    program.reset();
+  const auto build = [](const std::optional<tables::Rbac>& rules,
+                        std::shared_ptr<const Program>& program) -> std::expected<void, std::string> {
+    program = nullptr;
     if (!rules) return {};
     auto compiled = Program::compile(*rules);
     if (!compiled) return std::unexpected(compiled.error());
-    program = *compiled;
+    program = std::move(*compiled);
     return {};
   };
-  if (auto r = build(filter.rules, filter.program); !r) return r;
+  if (auto built = build(filter.rules, filter.program); !built) return built;
   return build(filter.shadow_rules, filter.shadow_program);
 }
 

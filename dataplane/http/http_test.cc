@@ -54,6 +54,21 @@ Parsed parse_request(std::string_view text, size_t step = 1 << 20, bool tls = fa
   return out;
 }
 
+TEST(FieldList, AskingForARepeatedFieldAgainAllocatesOnceUntilTheListChanges) {
+  ArenaPool pool(4);
+  Arena arena(pool);
+  FieldList fields(arena);
+  fields.add("x-a", "1");
+  fields.add("x-a", "2");
+  const char* first = fields.joined("x-a")->data();
+  for (int i = 0; i < 100'000; i++) ASSERT_EQ(fields.joined("x-a")->data(), first);
+  EXPECT_FALSE(fields.failed());
+  fields.add("x-a", "3");
+  EXPECT_EQ(fields.joined("x-a"), "1,2,3");
+  fields.remove("x-a");
+  EXPECT_EQ(fields.joined("x-a"), std::nullopt);
+}
+
 TEST(H1Request, IsTheSameHoweverItIsSplit) {
   const std::string text =
       "POST /a/b?c=d HTTP/1.1\r\nHost: shop.example.com\r\nX-Two: a\r\nx-two:  b \r\nTransfer-Encoding: Chunked\r\n\r\n"

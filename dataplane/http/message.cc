@@ -1,6 +1,7 @@
 #include "dataplane/http/message.h"
 
 #include <algorithm>
+#include <new>
 
 namespace sluice::http {
 namespace {
@@ -33,6 +34,7 @@ std::string_view FieldList::copy_lower(std::string_view s) {
 }
 
 void FieldList::add_view(std::string_view name, std::string_view value) {
+  joined_ = nullptr;
   if (count_ == room_) {
     const size_t room = room_ == 0 ? 16 : room_ * 2;
     auto* fields = static_cast<Field*>(arena_->alloc(room * sizeof(Field)));
@@ -50,6 +52,7 @@ void FieldList::add_view(std::string_view name, std::string_view value) {
 void FieldList::add(std::string_view name, std::string_view value) { add_view(copy_lower(name), copy(value)); }
 
 void FieldList::set(std::string_view name, std::string_view value) {
+  joined_ = nullptr;
   size_t kept = 0;
   bool placed = false;
   for (size_t i = 0; i < count_; i++) {
@@ -65,6 +68,7 @@ void FieldList::set(std::string_view name, std::string_view value) {
 }
 
 void FieldList::append(std::string_view name, std::string_view value, std::string_view separator) {
+  joined_ = nullptr;
   for (size_t i = count_; i-- > 0;) {
     if (!equals_ignore_case(fields_[i].name, name)) continue;
     const std::string_view old = fields_[i].value;
@@ -93,6 +97,8 @@ std::optional<std::string_view> FieldList::joined(std::string_view name) const {
   for (const Field& f : all())
     if (f.name == name) total += f.value.size() + 1, n++;
   if (n == 1) return one->value;
+  for (const Joined* j = joined_; j != nullptr; j = j->next)
+    if (j->field.name == name) return j->field.value;
   auto* p = static_cast<char*>(arena_->alloc(total));
   if (p == nullptr) {
     failed_ = true;
@@ -104,7 +110,9 @@ std::optional<std::string_view> FieldList::joined(std::string_view name) const {
     if (at != p) *at++ = ',';
     at = std::ranges::copy(f.value, at).out;
   }
-  return std::string_view(p, size_t(at - p));
+  const std::string_view value(p, size_t(at - p));
+  if (void* room = arena_->alloc(sizeof(Joined)); room != nullptr) joined_ = new (room) Joined{{one->name, value}, joined_};
+  return value;
 }
 
 bool FieldList::has_token(std::string_view name, std::string_view token) const {

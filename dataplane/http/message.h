@@ -44,7 +44,8 @@ class FieldList {
     const Field* f = find(name);
     return f == nullptr ? std::nullopt : std::optional(f->value);
   }
-  // All values of `name` joined by "," ; nullopt when absent. Allocates only for a repeated field.
+  // All values of `name` joined by "," ; nullopt when absent. Allocates only for a repeated field, and once per name however often it is
+  // asked (a thousand policies may ask for the one that a stranger repeats) until the list changes.
   std::optional<std::string_view> joined(std::string_view name) const;
   // True when a list field such as connection names `token` (case-insensitive).
   bool has_token(std::string_view name, std::string_view token) const;
@@ -60,8 +61,12 @@ class FieldList {
     for (size_t i = 0; i < count_; i++)
       if (!f(fields_[i])) fields_[kept++] = fields_[i];
     count_ = kept;
+    joined_ = nullptr;
   }
-  void clear() { count_ = 0; }
+  void clear() {
+    count_ = 0;
+    joined_ = nullptr;
+  }
   // The parser's way in: views that already lie in the arena, the name lower-case.
   void add_view(std::string_view name, std::string_view value);
   Arena& arena() const { return *arena_; }
@@ -78,6 +83,11 @@ class FieldList {
   Field* fields_ = nullptr;
   size_t count_ = 0, room_ = 0;
   mutable bool failed_ = false;
+  struct Joined {
+    Field field;
+    const Joined* next;
+  };
+  mutable const Joined* joined_ = nullptr;  // what joined() has made since the last change, in the arena
 };
 
 struct RequestHead {

@@ -6,9 +6,6 @@
 // Every proposed id is decided by route_matches(), in ascending order, and only while it is below the best match so far: the answer is the
 // linear one by construction as long as the proposals are a superset.
 //
-// The trie folds case for all routes (case-sensitive ones are decided anyway), so one walk serves both. It is laid out breadth first:
-// siblings lie together, their first bytes in one array that memchr searches, and no node owns memory.
-//
 // Why Hyperscan's answer is a superset of RE2's full match: each regex is scanned as ^(?:R)$ with PREFILTER (approximations only widen) and
 // without UTF-8 mode, and is asked only about printable ASCII, where RE2's code points are PCRE's bytes and the classes agree. Kept out of
 // the database, so always decided by RE2: patterns with bytes above ASCII, with \1..\9 (octal there, a back-reference here), with Unicode
@@ -16,9 +13,9 @@
 #include <hs/hs.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "dataplane/base/siphash.h"
+#include "dataplane/route/path_trie.h"
 #include "dataplane/route/route.h"
 
 namespace sluice::route {
@@ -28,97 +25,8 @@ constexpr size_t kPrefilterMin = 4;     // fewer regexes: RE2 is as fast
 constexpr size_t kPrefilterMax = 4096;  // compile time; the rest is left to RE2
 constexpr uint32_t kNone = ~0u;
 
-constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; }
-
 bool printable(std::string_view s) {
   return std::ranges::all_of(s, [](char c) { return c >= 0x20 && c < 0x7f; });
-}
-
-struct Entry {
-  std::string key;  // folded
-  uint32_t id;
-  bool exact;
-};
-
-class Trie {
- public:
-  void build(std::vector<Entry> entries);
-  // f(ids) for each node on the path's way, shallow first.
-  template <class F>
-  void walk(std::string_view path, F&& f) const;
-
- private:
-  struct Ids {
-    uint32_t at = 0, count = 0;
-  };
-  struct Node {
-    uint32_t label_at = 0, label_bytes = 0;
-    uint32_t first_child = 0, children = 0;
-    Ids prefixes, exact;
-  };
-  std::span<const uint32_t> ids(Ids range) const { return {ids_.data() + range.at, range.count}; }
-  std::vector<Node> nodes_;
-  std::string first_bytes_;  // of each node's edge, by node
-  std::string labels_;
-  std::vector<uint32_t> ids_;  // ascending within a range
-};
-
-void Trie::build(std::vector<Entry> entries) {
-  if (entries.empty()) return;
-  std::ranges::sort(entries, [](const Entry& a, const Entry& b) { return std::tie(a.key, a.id) < std::tie(b.key, b.id); });
-  struct Work {
-    size_t node, from, to, depth;  // entries [from, to) share `depth` bytes, all that is above the node
-  };
-  std::vector<Work> queue{{0, 0, entries.size(), 0}};
-  nodes_.emplace_back();
-  first_bytes_ += '\0';
-  for (size_t done = 0; done < queue.size(); done++) {
-    const auto [node, from, to, depth] = queue[done];
-    const std::string &first = entries[from].key, &last = entries[to - 1].key;
-    size_t end = depth;
-    while (end < first.size() && end < last.size() && first[end] == last[end]) end++;
-    nodes_[node].label_at = uint32_t(labels_.size());
-    nodes_[node].label_bytes = uint32_t(end - depth);
-    labels_.append(first, depth, end - depth);
-    size_t at = from;
-    while (at < to && entries[at].key.size() == end) at++;
-    for (const bool exact : {false, true}) {
-      const uint32_t begin = uint32_t(ids_.size());
-      for (size_t i = from; i < at; i++)
-        if (entries[i].exact == exact) ids_.push_back(entries[i].id);
-      (exact ? nodes_[node].exact : nodes_[node].prefixes) = {begin, uint32_t(ids_.size()) - begin};
-    }
-    nodes_[node].first_child = uint32_t(nodes_.size());
-    while (at < to) {
-      const char byte = entries[at].key[end];
-      size_t next = at;
-      while (next < to && entries[next].key[end] == byte) next++;
-      queue.push_back({nodes_.size(), at, next, end});
-      nodes_.emplace_back();
-      first_bytes_ += byte;
-      nodes_[node].children++;
-      at = next;
-    }
-  }
-}
-
-template <class F>
-void Trie::walk(std::string_view path, F&& f) const {
-  if (nodes_.empty()) return;
-  for (uint32_t at = 0;;) {
-    const Node& node = nodes_[at];
-    if (path.size() < node.label_bytes) return;
-    const char* label = labels_.data() + node.label_at;
-    for (uint32_t i = 0; i < node.label_bytes; i++)
-      if (lower(path[i]) != label[i]) return;
-    path.remove_prefix(node.label_bytes);
-    f(ids(node.prefixes));
-    if (path.empty()) return f(ids(node.exact));
-    const char* edges = first_bytes_.data() + node.first_child;
-    const void* edge = memchr(edges, uint8_t(lower(path[0])), node.children);
-    if (edge == nullptr) return;
-    at = node.first_child + uint32_t(static_cast<const char*>(edge) - edges);
-  }
 }
 
 }  // namespace
@@ -127,7 +35,7 @@ struct VirtualHostIndex::Parts {
   ~Parts() {
     if (database != nullptr) hs_free_database(database);
   }
-  Trie trie;
+  PathTrie trie;
   std::vector<uint32_t> filtered;  // route ids of the database's patterns, ascending; the pattern's id is the position here
   std::vector<uint32_t> unjudged;  // regex routes outside the database, ascending
   hs_database_t* database = nullptr;
@@ -194,7 +102,7 @@ VirtualHostIndex::~VirtualHostIndex() = default;
 std::shared_ptr<const VirtualHostIndex> VirtualHostIndex::build(const tables::VirtualHost& host) {
   auto index = std::shared_ptr<VirtualHostIndex>(new VirtualHostIndex);
   Parts& parts = *index->parts_;
-  std::vector<Entry> entries;
+  std::vector<PathTrie::Entry> entries;
   std::vector<uint32_t> regexes;
   std::vector<std::string> patterns;
   std::vector<bool> in;
@@ -207,9 +115,7 @@ std::shared_ptr<const VirtualHostIndex> VirtualHostIndex::build(const tables::Vi
       in.push_back(regexes.size() <= kPrefilterMax && can_prefilter(match.regex->pattern()) && hyperscan_reads(patterns.back()));
       continue;
     }
-    std::string key = match.path;
-    for (char& c : key) c = lower(c);
-    entries.push_back({std::move(key), id, match.kind == tables::RouteMatch::Path::kExact});
+    entries.push_back({match.path, id, match.kind == tables::RouteMatch::Path::kExact});
   }
   parts.trie.build(std::move(entries));
   parts.database = compile(patterns, in);
