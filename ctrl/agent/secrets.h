@@ -20,23 +20,21 @@
 #include <utility>
 #include <vector>
 
+#include "ctrl/compile/compile.h"
+
 namespace sluice::agent {
 
 constexpr size_t kSecretFileBytesMax = 1 << 20;
 
-struct Secret {
-  std::string name;
-  std::string cert_chain_pem, private_key_pem, trusted_ca_pem, crl_pem;
-  bool operator==(const Secret&) const = default;
-};
+using compile::Secret;
 
-class FileSecrets {
+class FileSecrets final : public compile::SecretSource {
  public:
   // dir: bootstrap secrets.dir. paths: {prefix, folder}; the first prefix that fits a path is replaced.
   explicit FileSecrets(std::string dir, std::vector<std::pair<std::string, std::string>> paths = {})
       : dir_(std::move(dir)), paths_(std::move(paths)) {}
 
-  const Secret* find(std::string_view name);
+  const Secret* find(std::string_view name) override;
   // Names whose secret changed, came or became unreadable for the first time.
   std::vector<std::string> poll();
   // Secrets that nobody has asked for since the last forget_unused() are dropped, so that removed listeners do not keep keys in memory.

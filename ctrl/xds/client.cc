@@ -95,7 +95,10 @@ void Client::advance(Usec now) {
   }
 }
 
-std::vector<Request> Client::take_requests() { return std::exchange(out_, {}); }
+std::vector<Request> Client::take_requests() {
+  flush();
+  return std::exchange(out_, {});
+}
 
 void Client::restore(Type type, const std::string& name, const std::string& bytes) {
   SLUICE_ASSERT(streams_ == 0);
@@ -219,7 +222,6 @@ void Client::response(uint64_t stream, const Response& r, Usec now) {
   (bad.empty() ? t.s.acks : t.s.nacks)++;
   out_.push_back(std::move(ack));
   if (*type == Type::kCluster) listeners_wait_ = false;
-  flush();
 }
 
 TypeStatus Client::status(Type type) const {

@@ -101,7 +101,8 @@ class Client {
   // Time has come to next_deadline(), or past it.
   void advance(Usec now);
   Usec next_deadline() const { return state_ == State::kOpen && listeners_wait_ ? listeners_at_ : kNever; }
-  // Requests to send on the open stream, in order. Empty when there is none.
+  // Requests to send on the open stream, in order. Empty when there is none. Tell what is wanted now (want) between response() and this, so
+  // that endpoints are asked for before listeners.
   std::vector<Request> take_requests();
 
   // A resource that the sink already has (from the kept files). Before the first connect. Its version is not trusted: the server sends it

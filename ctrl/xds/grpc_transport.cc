@@ -149,7 +149,7 @@ class GrpcTransport::Stream final : public grpc::ClientBidiReactor<DeltaDiscover
 };
 
 std::expected<std::unique_ptr<GrpcTransport>, std::string> GrpcTransport::make(TransportOptions options, Client& client,
-                                                                               std::function<void()> wake) {
+                                                                               std::function<void()> wake, std::function<void()> applied) {
   auto node = std::make_unique<Node>();
   auto& p = node->proto;
   p.set_id(options.node_id);
@@ -163,11 +163,13 @@ std::expected<std::unique_ptr<GrpcTransport>, std::string> GrpcTransport::make(T
   p.set_user_agent_version(options.version);
   if (auto s = google::protobuf::util::JsonStringToMessage(options.metadata_json, p.mutable_metadata()); !s.ok())
     return std::unexpected("node.metadata is no JSON object: " + std::string(s.message()));
-  return std::unique_ptr<GrpcTransport>(new GrpcTransport(std::move(options), std::move(node), client, std::move(wake)));
+  return std::unique_ptr<GrpcTransport>(
+      new GrpcTransport(std::move(options), std::move(node), client, std::move(wake), std::move(applied)));
 }
 
-GrpcTransport::GrpcTransport(TransportOptions options, std::unique_ptr<Node> node, Client& client, std::function<void()> wake)
-    : options_(std::move(options)), node_(std::move(node)), client_(client), wake_(std::move(wake)) {}
+GrpcTransport::GrpcTransport(TransportOptions options, std::unique_ptr<Node> node, Client& client, std::function<void()> wake,
+                             std::function<void()> applied)
+    : options_(std::move(options)), node_(std::move(node)), client_(client), wake_(std::move(wake)), applied_(std::move(applied)) {}
 
 GrpcTransport::~GrpcTransport() {
   if (stream_ == nullptr) return;
@@ -220,6 +222,7 @@ void GrpcTransport::turn(Usec now) {
   if (stream_ != nullptr) {
     while (auto r = stream_->take_response()) {
       client_.response(number_, *r, now);
+      if (applied_) applied_();
       stream_->read_on();
     }
     if (auto reason = stream_->end()) {

@@ -26,9 +26,10 @@ struct TransportOptions {
 
 class GrpcTransport {
  public:
-  // An error: metadata that is no JSON object.
+  // `applied` is called in turn() after each response, before requests are sent: the place to tell the client what is wanted now (may be
+  // empty). An error: metadata that is no JSON object.
   static std::expected<std::unique_ptr<GrpcTransport>, std::string> make(TransportOptions options, Client& client,
-                                                                         std::function<void()> wake);
+                                                                         std::function<void()> wake, std::function<void()> applied = {});
   ~GrpcTransport();  // ends the stream and waits until gRPC has let go of it
   GrpcTransport(const GrpcTransport&) = delete;
 
@@ -38,14 +39,15 @@ class GrpcTransport {
  private:
   struct Node;
   class Stream;
-  GrpcTransport(TransportOptions options, std::unique_ptr<Node> node, Client& client, std::function<void()> wake);
+  GrpcTransport(TransportOptions options, std::unique_ptr<Node> node, Client& client, std::function<void()> wake,
+                std::function<void()> applied);
   std::expected<void, std::string> open(uint64_t number);
   void send_requests();
 
   const TransportOptions options_;
   std::unique_ptr<Node> node_;
   Client& client_;
-  std::function<void()> wake_;
+  std::function<void()> wake_, applied_;
   std::unique_ptr<Stream> stream_;
   uint64_t number_ = 0;
   bool first_request_ = true;

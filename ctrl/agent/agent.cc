@@ -1,0 +1,307 @@
+// A turn: posted functions, the transport (responses reach the sink, the sink marks what changed, interest is told before requests leave),
+// secrets when their second has passed, publishing when settled and warm, keeping when its delay has passed.
+#include "ctrl/agent/agent.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+
+#include "ctrl/agent/dump.h"
+#include "ctrl/agent/sds.h"
+#include "ctrl/xds/grpc_transport.h"
+
+namespace sluice::agent {
+namespace {
+
+Usec mono_us() {
+  return Usec(std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+int64_t wall_us() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+std::string url(xds::Type t) { return std::string(xds::type_url(t)); }
+bool is_kept(xds::Type t) { return t != xds::Type::kSecret && t != xds::Type::kExtension; }
+
+}  // namespace
+
+bool AgentStatus::security_refused() const { return std::ranges::any_of(refused, &Refusal::security); }
+
+Agent::Agent(Bootstrap bootstrap, Publish publish, Log log)
+    : bootstrap_(std::move(bootstrap)),
+      publish_(std::move(publish)),
+      log_(std::move(log)),
+      rng_(std::random_device{}()),
+      files_(bootstrap_.secrets_dir, bootstrap_.secrets_paths),
+      kept_(bootstrap_.kept_dir, bootstrap_.node.id),
+      client_({}, *this, rng_),
+      wake_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  SLUICE_ASSERT(wake_fd_ >= 0);
+}
+
+Agent::~Agent() {
+  transport_.reset();  // its wake-ups use wake_fd_
+  ::close(wake_fd_);
+}
+
+std::expected<void, std::string> Agent::start(Usec now) {
+  now_ = now;
+  if (bootstrap_.resources) return load_files();
+  load_kept();
+  const XdsConfig& x = *bootstrap_.xds;
+  const NodeConfig& n = bootstrap_.node;
+  xds::TransportOptions o{.address = x.address, .tls = x.tls.has_value(), .server_name = x.server_name};
+  if (x.tls) {
+    o.ca_file = x.tls->ca;
+    o.cert_file = x.tls->cert;
+    o.key_file = x.tls->key;
+  }
+  o.node_id = n.id;
+  o.node_cluster = n.cluster;
+  o.region = n.region;
+  o.zone = n.zone;
+  o.sub_zone = n.sub_zone;
+  o.metadata_json = n.metadata_json;
+  auto transport = xds::GrpcTransport::make(std::move(o), client_, [this] { wake(); }, [this] { tell_interest(); });
+  if (!transport) return std::unexpected(transport.error());
+  transport_ = std::move(*transport);
+  return {};
+}
+
+std::expected<void, std::string> Agent::load_files() {
+  const ResourcesConfig& r = *bootstrap_.resources;
+  auto loaded = r.golden.empty() ? compile::load_json(r.json) : compile::load_golden(r.golden);
+  if (!loaded) return std::unexpected(loaded.error());
+  for (const compile::Resource& x : *loaded) {
+    const auto type = xds::type_of(x.type_url);
+    if (!type) {
+      log_("resource '" + x.name + "' of type " + x.type_url + " is not known here and is left out");
+      continue;
+    }
+    if (auto ok = apply(*type, x.name, "", x.bytes); !ok) file_refusals_[{*type, x.name}] = ok.error();
+  }
+  publish(now_);
+  return {};
+}
+
+// What was accepted before is accepted again, unless this version of the gateway knows better.
+void Agent::load_kept() {
+  if (bootstrap_.kept_dir == "off") return;
+  Kept::Loaded loaded = kept_.load();
+  for (const auto& problem : loaded.problems) log_("kept resources: " + problem);
+  kept_from_ = loaded.from;
+  if (loaded.from.empty()) return;
+  for (KeptResource& r : loaded.resources) {
+    if (!is_kept(r.type)) continue;
+    if (auto ok = apply(r.type, r.name, r.version, r.bytes); ok) client_.restore(r.type, r.name, r.bytes);
+  }
+  tell_interest();
+  log_("kept resources: " + std::to_string(accepted_.size()) + " from " + loaded.from);
+  publish(now_);
+  keep_at_ = kNever;
+  keep_dirty_ = false;
+}
+
+std::expected<void, std::string> Agent::apply(xds::Type type, const std::string& name, const std::string& version,
+                                              const std::string& bytes) {
+  std::expected<void, std::string> ok;
+  if (type == xds::Type::kSecret) {
+    auto secret = parse_secret(name, bytes);
+    if (secret) remote_secrets_[name] = std::move(*secret);
+    else ok = std::unexpected(secret.error());
+  } else if (type == xds::Type::kExtension) {
+    ok = std::unexpected("extension configs are not supported");
+  } else {
+    ok = compiler_.apply(url(type), name, bytes);
+    if (ok) accepted_[{type, name}] = {version, bytes, wall_us()};
+  }
+  if (ok) change(now_);
+  else log_(std::string(xds::short_name(type)) + " '" + name + "' refused: " + ok.error());
+  return ok;
+}
+
+void Agent::remove(xds::Type type, const std::string& name) {
+  if (type == xds::Type::kSecret) {
+    remote_secrets_.erase(name);
+  } else {
+    compiler_.remove(url(type), name);
+    accepted_.erase({type, name});
+  }
+  change(now_);
+}
+
+const compile::Secret* Agent::find(std::string_view name) {
+  secrets_asked_.emplace(name);
+  if (const compile::Secret* s = files_.find(name)) return s;
+  const auto it = remote_secrets_.find(name);
+  return it != remote_secrets_.end() ? &it->second : nullptr;
+}
+
+void Agent::tell_interest() {
+  client_.want(xds::Type::kEndpoint, compiler_.wanted(compile::kEndpointType));
+  client_.want(xds::Type::kRoute, compiler_.wanted(compile::kRouteType));
+  std::set<std::string> secrets;
+  for (const std::string& name : compiler_.wanted("secret"))
+    if (is_remote_secret(name) && files_.find(name) == nullptr) secrets.insert(name);
+  client_.want(xds::Type::kSecret, std::move(secrets));
+}
+
+void Agent::change(Usec now) {
+  if (!dirty_) first_change_ = now;
+  dirty_ = true;
+  last_change_ = now;
+}
+
+// Nothing that the new resources name is on its way any more, or its time is over.
+bool Agent::is_warm(Usec now) {
+  std::map<Key, Usec> missing;
+  for (const xds::Type type : {xds::Type::kEndpoint, xds::Type::kRoute})
+    for (std::string& name : client_.status(type).missing) {
+      Key key{type, std::move(name)};
+      const auto since = missing_since_.find(key);
+      missing.emplace(std::move(key), since != missing_since_.end() ? since->second : now);
+    }
+  missing_since_ = std::move(missing);
+  return std::ranges::all_of(missing_since_, [&](const auto& m) { return now - m.second >= kWarmMax; });
+}
+
+void Agent::publish(Usec now) {
+  dirty_ = false;
+  secrets_asked_.clear();
+  snapshot_ = compiler_.build(*this, wall_us());
+  files_.forget_unused();
+  published_++;
+  published_at_ = now;
+  keep_dirty_ = true;
+  keep_at_ = std::min(keep_at_, now + kKeepDelay);
+  publish_(snapshot_);
+}
+
+void Agent::keep(Usec now) {
+  keep_at_ = kNever;
+  keep_dirty_ = false;
+  if (bootstrap_.resources || bootstrap_.kept_dir == "off") return;
+  std::vector<KeptResource> all;
+  all.reserve(accepted_.size());
+  for (const auto& [key, r] : accepted_) all.push_back({key.first, key.second, r.version, r.bytes});
+  const auto ok = kept_.save(all);
+  if (!ok && kept_error_ != ok.error()) log_("kept resources: " + ok.error());
+  kept_error_ = ok ? "" : ok.error();
+  if (ok) kept_at_ = now;
+}
+
+Usec Agent::turn(Usec now) {
+  now_ = now;
+  std::vector<std::function<void()>> posted;
+  {
+    std::lock_guard lock(mutex_);
+    posted.swap(posted_);
+  }
+  for (auto& f : posted) f();
+  if (transport_ != nullptr) transport_->turn(now);
+  if (now >= secrets_at_) {
+    secrets_at_ = now + kSecretsEvery;
+    const auto changed = files_.poll();
+    for (const auto& name : changed) log_("secret '" + name + "' changed");
+    if (!changed.empty()) change(now);
+  }
+  if (dirty_ && (now - last_change_ >= kSettle || now - first_change_ >= kSettleMax) && is_warm(now)) publish(now);
+  if (now >= keep_at_) keep(now);
+  Usec next = std::min(secrets_at_, keep_at_);
+  if (transport_ != nullptr) next = std::min(next, transport_->next_deadline());
+  if (dirty_) next = std::min(next, now + kSettle);
+  return next;
+}
+
+void Agent::run(const std::function<void(Usec)>& each) {
+  while (!stop_) {
+    const Usec now = mono_us(), next = std::min(turn(now), now + 100 * kMs);
+    if (each) each(now);
+    const Usec after = mono_us();
+    pollfd p{wake_fd_, POLLIN, 0};
+    if (next > after) ::poll(&p, 1, int((next - after + kMs - 1) / kMs));
+    uint64_t count;
+    (void)!::read(wake_fd_, &count, sizeof count);
+  }
+  if (keep_dirty_) keep(mono_us());
+}
+
+void Agent::wake() {
+  const uint64_t one = 1;
+  (void)!::write(wake_fd_, &one, sizeof one);
+}
+
+void Agent::stop() {
+  stop_ = true;
+  wake();
+}
+
+void Agent::post(std::function<void()> f) {
+  {
+    std::lock_guard lock(mutex_);
+    posted_.push_back(std::move(f));
+  }
+  wake();
+}
+
+std::vector<compile::Secret> Agent::secrets_in_use() {
+  std::vector<compile::Secret> out;
+  for (const std::string& name : std::set<std::string>(secrets_asked_))
+    if (const compile::Secret* s = find(name)) out.push_back(*s);
+  return out;
+}
+
+AgentStatus Agent::status(Usec now) const {
+  auto age = [now](Usec then) { return then == 0 ? kNever : now - then; };
+  AgentStatus s{.node = bootstrap_.node.id, .control_plane = bootstrap_.xds ? bootstrap_.xds->address : "files"};
+  s.connected = client_.is_answered();
+  s.state_age = now - client_.state_since();
+  s.last_error = client_.last_error();
+  s.streams = client_.streams();
+  s.unsolicited = client_.unsolicited();
+  const auto compiled = compiler_.status();
+  // A listener decides who may enter, a secret how: refusing one is always a security matter. A route configuration is one when it carries
+  // RBAC.
+  auto security_of = [&](xds::Type type, const std::string& name) {
+    if (type == xds::Type::kListener || type == xds::Type::kSecret) return true;
+    return std::ranges::any_of(compiled, [&](const auto& c) { return c.security && c.name == name && c.type_url == xds::type_url(type); });
+  };
+  for (size_t i = 0; i < xds::kTypes; i++) {
+    const auto type = xds::Type(i);
+    AgentStatus::OfType t{std::string(xds::short_name(type)), client_.status(type), kNever};
+    t.last_response_age = age(t.s.last_response);
+    if (bootstrap_.resources) t.s.held = size_t(std::ranges::count_if(accepted_, [&](const auto& a) { return a.first.first == type; }));
+    for (const auto& [name, reason] : t.s.refused) s.refused.push_back({t.name, name, reason, security_of(type, name)});
+    s.types.push_back(std::move(t));
+  }
+  for (const auto& [key, reason] : file_refusals_)
+    s.refused.push_back({std::string(xds::short_name(key.first)), key.second, reason, security_of(key.first, key.second)});
+  for (const auto& c : compiled) {
+    for (const auto& [type, times] : c.ignored) s.ignored[type] += times;
+    if (!c.missing_secrets.empty()) s.shut[c.name] = c.missing_secrets;
+  }
+  s.secrets_missing = files_.problems();
+  std::erase_if(s.secrets_missing, [&](const auto& m) { return remote_secrets_.contains(m.first); });
+  s.generation = snapshot_ != nullptr ? snapshot_->generation : 0;
+  s.published = published_;
+  s.published_age = published_ == 0 ? kNever : now - published_at_;
+  s.kept_from = kept_from_;
+  s.kept_error = kept_error_;
+  s.kept_age = age(kept_at_);
+  return s;
+}
+
+std::string Agent::config_dump_json() const {
+  std::vector<DumpedResource> resources;
+  for (const auto& [key, r] : accepted_) resources.push_back({key.first, key.second, r.version, r.bytes, r.wall_us});
+  std::vector<DumpedRefusal> refused;
+  for (const auto& [key, reason] : file_refusals_) refused.push_back({key.first, key.second, reason});
+  for (size_t i = 0; i < xds::kTypes; i++)
+    for (const auto& [name, reason] : client_.status(xds::Type(i)).refused) refused.push_back({xds::Type(i), name, reason});
+  return config_dump(resources, refused);
+}
+
+}  // namespace sluice::agent

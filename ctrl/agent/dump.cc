@@ -1,0 +1,243 @@
+#include "ctrl/agent/dump.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include "envoy/admin/v3/config_dump.pb.h"
+
+namespace sluice::agent {
+namespace {
+namespace admin = envoy::admin::v3;
+
+std::string seconds(Usec age) {
+  if (age == kNever) return "never";
+  const uint64_t s = age / kSec;
+  if (s < 120) return std::to_string(s) + "s ago";
+  if (s < 7200) return std::to_string(s / 60) + "m ago";
+  return std::to_string(s / 3600) + "h ago";
+}
+
+void set_time(google::protobuf::Timestamp* t, int64_t wall_us) {
+  t->set_seconds(wall_us / 1'000'000);
+  t->set_nanos(int32_t(wall_us % 1'000'000) * 1000);
+}
+void set_any(google::protobuf::Any* a, const DumpedResource& r) {
+  a->set_type_url(std::string(xds::type_url(r.type)));
+  a->set_value(r.bytes);
+}
+template <class Dynamic>
+void set_failure(Dynamic* d, const DumpedRefusal& r) {
+  d->mutable_error_state()->set_details(r.reason);
+  d->set_client_status(admin::NACKED);
+}
+
+// One config of the dump, as JSON with its "@type". A resource that cannot be printed (an extension type that is not linked) is named
+// instead.
+std::string print(const google::protobuf::Message& m) {
+  google::protobuf::Any any;
+  any.PackFrom(m);
+  std::string out;
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  if (const auto ok = google::protobuf::util::MessageToJsonString(any, &out, options); !ok.ok()) return "";
+  return out;
+}
+
+// Adds what print() takes; else the resource by name with the reason.
+template <class Config, class Add>
+std::string print_all(const std::vector<DumpedResource>& resources, const std::vector<DumpedRefusal>& refused, xds::Type type, Add add) {
+  Config whole;
+  for (const DumpedResource& r : resources) {
+    if (r.type != type) continue;
+    Config one;
+    add(one, &r, nullptr);
+    if (print(one).empty()) {
+      const DumpedRefusal unprintable{type, r.name, "in force; holds an extension that this dump cannot print"};
+      add(whole, nullptr, &unprintable);
+    } else {
+      whole.MergeFrom(one);
+    }
+  }
+  for (const DumpedRefusal& r : refused)
+    if (r.type == type) add(whole, nullptr, &r);
+  return print(whole);
+}
+
+}  // namespace
+
+std::string json_quoted(std::string_view s) {
+  std::string out = "\"";
+  for (const char c : s) {
+    if (c == '"' || c == '\\') {
+      (out += '\\') += c;
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (uint8_t(c) < 0x20 || c == 0x7f) {
+      static constexpr char kHex[] = "0123456789abcdef";
+      ((out += "\\u00") += kHex[uint8_t(c) >> 4]) += kHex[c & 15];
+    } else {
+      out += c;
+    }
+  }
+  return out += '"';
+}
+
+std::string status_text(const AgentStatus& s) {
+  std::string out = "node           " + s.node + "\n";
+  if (s.control_plane == "files") out += "configuration  from files\n";
+  else {
+    out += "control plane  " + s.control_plane + (s.connected ? ", connected " : ", NOT connected, state since ") + seconds(s.state_age) +
+           ", " + std::to_string(s.streams) + " streams\n";
+    if (!s.connected && !s.last_error.empty()) out += "               last: " + s.last_error + "\n";
+  }
+  out += "snapshot       generation " + std::to_string(s.generation) + ", published " + seconds(s.published_age) + ", " +
+         std::to_string(s.published) + " times\n";
+  if (!s.kept_from.empty()) out += "kept           started from " + s.kept_from + "\n";
+  if (s.kept_age != kNever) out += "kept           saved " + seconds(s.kept_age) + "\n";
+  if (!s.kept_error.empty()) out += "kept           NOT saved: " + s.kept_error + "\n";
+  out += "\ntype  held  wanted  missing  refused  acks  nacks  last response  version\n";
+  for (const auto& t : s.types) {
+    if (t.s.held == 0 && t.s.responses == 0 && t.s.wanted == 0) continue;
+    char line[160];
+    std::snprintf(line, sizeof line, "%-4s %5zu %7zu %8zu %8zu %5llu %6llu  %-13s  ", t.name.c_str(), t.s.held, t.s.wanted,
+                  t.s.missing.size(), t.s.refused.size(), static_cast<unsigned long long>(t.s.acks),
+                  static_cast<unsigned long long>(t.s.nacks), seconds(t.last_response_age).c_str());
+    out += line + t.s.version + "\n";
+  }
+  for (const auto& t : s.types)
+    for (const auto& name : t.s.missing) out += "missing        " + t.name + " " + name + "\n";
+  if (!s.refused.empty()) out += "\n";
+  for (const auto& r : s.refused)
+    out += std::string(r.security ? "REFUSED (security) " : "REFUSED ") + r.type + " " + r.name + ": " + r.reason + "\n";
+  for (const auto& [listener, waits] : s.shut)
+    for (const auto& what : waits) out += "SHUT           listener " + listener + " waits for " + what + "\n";
+  for (const auto& [name, why] : s.secrets_missing) out += "secret         " + name + " " + why + "\n";
+  for (const auto& [type, times] : s.ignored) out += "ignored        " + type + " x" + std::to_string(times) + "\n";
+  return out;
+}
+
+std::string status_json(const AgentStatus& s) {
+  auto age = [](Usec a) { return a == kNever ? std::string("null") : std::to_string(a / kMs); };
+  std::string out = "{\"node\":" + json_quoted(s.node) + ",\"control_plane\":{\"address\":" + json_quoted(s.control_plane) +
+                    ",\"connected\":" + (s.connected ? "true" : "false") + ",\"state_age_ms\":" + age(s.state_age) +
+                    ",\"streams\":" + std::to_string(s.streams) + ",\"last_error\":" + json_quoted(s.last_error) + "}";
+  out += ",\"snapshot\":{\"generation\":" + std::to_string(s.generation) + ",\"published\":" + std::to_string(s.published) +
+         ",\"age_ms\":" + age(s.published_age) + "}";
+  out += ",\"kept\":{\"from\":" + json_quoted(s.kept_from) + ",\"age_ms\":" + age(s.kept_age) + ",\"error\":" + json_quoted(s.kept_error) +
+         "}";
+  out += ",\"types\":{";
+  const char* separator = "";
+  for (const auto& t : s.types) {
+    out += separator + json_quoted(t.name) + ":{\"held\":" + std::to_string(t.s.held) + ",\"wanted\":" + std::to_string(t.s.wanted) +
+           ",\"missing\":[";
+    for (size_t i = 0; i < t.s.missing.size(); i++) out += (i == 0 ? "" : ",") + json_quoted(t.s.missing[i]);
+    out += "],\"acks\":" + std::to_string(t.s.acks) + ",\"nacks\":" + std::to_string(t.s.nacks) +
+           ",\"applied\":" + std::to_string(t.s.applied) + ",\"unchanged\":" + std::to_string(t.s.unchanged) +
+           ",\"last_response_age_ms\":" + age(t.last_response_age) + ",\"version\":" + json_quoted(t.s.version) + "}";
+    separator = ",";
+  }
+  out += "},\"refused\":[";
+  separator = "";
+  for (const auto& r : s.refused) {
+    out += separator + std::string("{\"type\":") + json_quoted(r.type) + ",\"name\":" + json_quoted(r.name) +
+           ",\"reason\":" + json_quoted(r.reason) + ",\"security\":" + (r.security ? "true" : "false") + "}";
+    separator = ",";
+  }
+  auto object = [&](const auto& map, auto value) {
+    out += "{";
+    const char* comma = "";
+    for (const auto& [k, v] : map) {
+      out += comma + json_quoted(k) + ":" + value(v);
+      comma = ",";
+    }
+    out += "}";
+  };
+  out += "],\"shut\":";
+  object(s.shut, [](const std::vector<std::string>& waits) {
+    std::string list = "[";
+    for (size_t i = 0; i < waits.size(); i++) list += (i == 0 ? "" : ",") + json_quoted(waits[i]);
+    return list + "]";
+  });
+  out += ",\"secrets_missing\":";
+  object(s.secrets_missing, [](const std::string& why) { return json_quoted(why); });
+  out += ",\"ignored\":";
+  object(s.ignored, [](unsigned n) { return std::to_string(n); });
+  return out + ",\"security_refused\":" + (s.security_refused() ? "true" : "false") + "}\n";
+}
+
+std::string clusters_text(const tables::Snapshot* snapshot) {
+  std::string out;
+  if (snapshot == nullptr) return out;
+  for (const auto& c : snapshot->clusters) {
+    if (c == nullptr) continue;
+    auto line = [&](const std::string& key, const std::string& value) { out += c->name + "::" + key + "::" + value + "\n"; };
+    line("default_priority::max_connections", std::to_string(c->circuit.connections_max));
+    line("default_priority::max_pending_requests", std::to_string(c->circuit.pending_max));
+    line("default_priority::max_requests", std::to_string(c->circuit.requests_max));
+    line("default_priority::max_retries", std::to_string(c->circuit.retries_max));
+    if (c->http2) line("unusable", "its endpoints speak HTTP/2 only, which is not there yet");
+    if (c->endpoints->endpoints.empty()) line("unusable", "it has no endpoints");
+    for (const auto& e : c->endpoints->endpoints) {
+      const std::string at = e.address.to_string();
+      line(at + "::health_flags", e.healthy ? "healthy" : "/failed_eds_health");
+      line(at + "::weight", std::to_string(e.weight));
+      line(at + "::priority", std::to_string(e.priority));
+      if (!e.hostname.empty()) line(at + "::hostname", e.hostname);
+      if (e.locality < c->endpoints->localities.size()) {
+        const auto& l = c->endpoints->localities[e.locality];
+        line(at + "::region", l.region);
+        line(at + "::zone", l.zone);
+        line(at + "::sub_zone", l.sub_zone);
+      }
+      if (e.tls) line(at + "::unusable", "its transport socket is TLS, which is not originated yet");
+    }
+  }
+  return out;
+}
+
+std::string config_dump(const std::vector<DumpedResource>& resources, const std::vector<DumpedRefusal>& refused) {
+  const std::string configs[] = {
+      print_all<admin::ClustersConfigDump>(resources, refused, xds::Type::kCluster,
+                                           [](auto& config, const DumpedResource* r, const DumpedRefusal* f) {
+                                             auto* d = config.add_dynamic_active_clusters();
+                                             if (f != nullptr) return set_failure(d, *f);
+                                             d->set_version_info(r->version);
+                                             set_any(d->mutable_cluster(), *r);
+                                             set_time(d->mutable_last_updated(), r->wall_us);
+                                           }),
+      print_all<admin::ListenersConfigDump>(resources, refused, xds::Type::kListener,
+                                            [](auto& config, const DumpedResource* r, const DumpedRefusal* f) {
+                                              auto* d = config.add_dynamic_listeners();
+                                              d->set_name(f != nullptr ? f->name : r->name);
+                                              if (f != nullptr) return set_failure(d, *f);
+                                              d->mutable_active_state()->set_version_info(r->version);
+                                              set_any(d->mutable_active_state()->mutable_listener(), *r);
+                                              set_time(d->mutable_active_state()->mutable_last_updated(), r->wall_us);
+                                            }),
+      print_all<admin::RoutesConfigDump>(resources, refused, xds::Type::kRoute,
+                                         [](auto& config, const DumpedResource* r, const DumpedRefusal* f) {
+                                           auto* d = config.add_dynamic_route_configs();
+                                           if (f != nullptr) return set_failure(d, *f);
+                                           d->set_version_info(r->version);
+                                           set_any(d->mutable_route_config(), *r);
+                                           set_time(d->mutable_last_updated(), r->wall_us);
+                                         }),
+      print_all<admin::EndpointsConfigDump>(resources, refused, xds::Type::kEndpoint,
+                                            [](auto& config, const DumpedResource* r, const DumpedRefusal* f) {
+                                              auto* d = config.add_dynamic_endpoint_configs();
+                                              if (f != nullptr) return set_failure(d, *f);
+                                              d->set_version_info(r->version);
+                                              set_any(d->mutable_endpoint_config(), *r);
+                                              set_time(d->mutable_last_updated(), r->wall_us);
+                                            }),
+  };
+  std::string out = "{\"configs\":[";
+  const char* separator = "";
+  for (const auto& c : configs) {
+    if (c.empty()) continue;
+    out += separator + c;
+    separator = ",";
+  }
+  return out + "]}\n";
+}
+
+}  // namespace sluice::agent

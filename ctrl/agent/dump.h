@@ -1,0 +1,31 @@
+// What people and tools read about the agent: text and JSON. No protobuf in the header. Thread: control (or on copies).
+#pragma once
+#include <string>
+#include <vector>
+
+#include "ctrl/agent/agent.h"
+
+namespace sluice::agent {
+
+std::string status_text(const AgentStatus& s);
+std::string status_json(const AgentStatus& s);
+
+// Envoy's /clusters: "CLUSTER::ADDRESS::key::value" lines; an endpoint that cannot be used says why.
+std::string clusters_text(const tables::Snapshot* snapshot);
+
+struct DumpedResource {
+  xds::Type type;
+  std::string name, version, bytes;
+  int64_t wall_us = 0;
+};
+struct DumpedRefusal {
+  xds::Type type;
+  std::string name, reason;
+};
+// {"configs": [ClustersConfigDump, ListenersConfigDump, RoutesConfigDump, EndpointsConfigDump]} as Envoy's /config_dump?include_eds has it.
+std::string config_dump(const std::vector<DumpedResource>& resources, const std::vector<DumpedRefusal>& refused);
+
+// A JSON string with its quotes.
+std::string json_quoted(std::string_view s);
+
+}  // namespace sluice::agent
