@@ -77,6 +77,13 @@ void Layer::State::release(Session& s) {
   slab.free(slab.handle_of(s));
 }
 
+// Lingering: close_notify leaves, or there is nobody left to send it to.
+void Layer::State::try_to_leave(Session& s) {
+  if (!s.lower_closed && !flush_control(s)) return;
+  lower.close(s.lower);
+  release(s);
+}
+
 // The transport gives no more bytes and all that came was handled.
 void Layer::State::lower_ended(Session& s) {
   const StreamEnd below = lower.info(s.lower).end;
@@ -91,18 +98,12 @@ void Layer::State::lower_ended(Session& s) {
 
 // Copies what the lower stream shows into a step, unless one is out.
 void Layer::State::step(Session& s) {
+  if (s.lower_closed) return fail_handshake(s, "TLS_error: the connection ended during the handshake", Drop::kTlsHandshakeFailed);
   if (s.step_out) return;
   const ReadView view = lower.readable(s.lower);
   if (view.bytes == 0) {
-    if (!s.lower_finished && !s.lower_closed) return;
-    const StreamEnd below = lower.info(s.lower).end;
-    if (below == StreamEnd::kOpen || below == StreamEnd::kFinished)
-      return fail_handshake(s, "TLS_error: the peer closed the connection during the handshake", Drop::kTlsHandshakeFailed);
-    counters.handshakes_failed.add();
-    drops.add(Drop::kTlsHandshakeFailed);
-    s.error = "TLS_error: the connection ended during the handshake";
-    handshakes.end(s.handshake);
-    return end_session(s, below);
+    if (s.lower_finished) fail_handshake(s, "TLS_error: the peer closed the connection during the handshake", Drop::kTlsHandshakeFailed);
+    return;
   }
   scratch.clear();
   for (unsigned i = 0; i < view.count; i++) scratch.insert(scratch.end(), view.span[i].begin(), view.span[i].end());
@@ -194,10 +195,7 @@ void Layer::on_lower(const ReadyStream& lower, const Now& now) {
       break;
     case Phase::kLingering:
       s_->receive(*s);
-      if (s->lower_closed || s_->flush_control(*s)) {
-        s_->lower.close(s->lower);
-        s_->release(*s);
-      }
+      s_->try_to_leave(*s);
       break;
     case Phase::kClosed: break;
   }
@@ -222,8 +220,13 @@ void Layer::advance(const Now& now) {
       case Phase::kHandshaking: s_->fail_handshake(*s, "TLS_error: handshake timeout", Drop::kTlsHandshakeTimeout); break;
       case Phase::kOpen: s_->receive(*s); break;
       case Phase::kLingering:
-        s_->lower.abort(s->lower);
-        s_->release(*s);
+        if (s->linger_until <= s_->now.mono_us) {
+          s_->lower.abort(s->lower);
+          s_->release(*s);
+        } else {
+          s_->wheel.arm(s->timer, s->linger_until);
+          s_->try_to_leave(*s);
+        }
         break;
       case Phase::kClosed: break;
     }
@@ -293,7 +296,8 @@ void Layer::close(StreamId id) {
     s->plain.clear();
     s->pending.clear();
     unlink(*s);
-    s_->wheel.arm(s->timer, s_->now.mono_us + kLinger);
+    s->linger_until = s_->now.mono_us + kLinger;
+    s_->wheel.arm(s->timer, s->linger_until);
     return;
   }
   s_->lower.close(s->lower);

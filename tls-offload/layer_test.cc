@@ -399,5 +399,77 @@ TEST(TlsLayer, AStaleIdIsHarmlessEverywhere) {
   EXPECT_TRUE(w.lower.at(w.below).aborted);
 }
 
+TEST(TlsLayer, BytesThatComeRightBehindTheFinishedAreApplicationData) {
+  for (const SuiteCase& c : {kSuiteCases[0], kSuiteCases[3]}) {
+    World w(plain_policy(), {.version = c.version, .suite = c.name});
+    w.accept();
+    w.events();
+    w.client.give(w.lower.take(w.below));
+    w.client.turn();
+    if (c.version == TLS1_2_VERSION) {  // the client's Finished is answered before it may write
+      w.lower.arrive(w.below, w.client.take(), w.piece);
+      w.events();
+      w.client.give(w.lower.take(w.below));
+      w.client.turn();
+    }
+    w.client.write("with the Finished");
+    SSL_shutdown(w.client.ssl.get());
+    w.lower.arrive(w.below, w.client.take(), w.piece);
+    w.lower.peer_fin(w.below);
+    w.crank();
+    EXPECT_EQ(w.received, "with the Finished") << w.layer.error_text(w.id);
+    EXPECT_TRUE(w.seen & kOpened);
+    EXPECT_TRUE(w.seen & kPeerFinished);
+    EXPECT_FALSE(w.seen & kClosed);
+  }
+}
+
+TEST(TlsLayer, AResetDuringTheHandshakeIsAFailedHandshake) {
+  World w(plain_policy());
+  w.accept();
+  w.lower.ended(w.below, StreamEnd::kReset);
+  w.events();
+  w.events();
+  EXPECT_EQ(w.layer.info(w.id).end, StreamEnd::kTlsFailed);
+  EXPECT_EQ(w.drops.get(Drop::kTlsHandshakeFailed), 1u);
+  EXPECT_EQ(w.drops.total(), 1u);
+  EXPECT_EQ(w.handshakes.in_flight(), 0u);
+}
+
+TEST(TlsLayer, AHandshakeThatNeverEndsIsEndedByItsBytes) {
+  World w(plain_policy());
+  w.below = w.lower.open();
+  w.id = w.layer.accept(w.below, w.policy, w.now);
+  w.layer.set_cookie(w.id, 77);
+  std::string hello("\x01\x01\xff\xf0", 4);  // a ClientHello of 131,056 bytes
+  for (int i = 0; i < 40 && !(w.seen & kClosed); i++) {
+    hello.resize(4096);
+    w.lower.arrive(w.below, std::string("\x16\x03\x01\x10\x00", 5) + hello, 1448);
+    w.events();
+    hello.clear();
+  }
+  EXPECT_TRUE(w.seen & kClosed);
+  EXPECT_EQ(w.layer.info(w.id).end, StreamEnd::kTlsFailed);
+  EXPECT_EQ(w.handshakes.in_flight(), 0u);
+}
+
+TEST(TlsLayer, AKeyUpdateThatFindsNoRoomWaitsAndThenLeavesFirst) {
+  World w(plain_policy());
+  w.open();
+  w.lower.at(w.below).budget_max = 10;
+  SSL_key_update(w.client.ssl.get(), SSL_KEY_UPDATE_REQUESTED);
+  SSL_do_handshake(w.client.ssl.get());
+  w.client.write("x");
+  w.crank();
+  EXPECT_EQ(w.layer.counters().key_updates_out.get(), 0u);
+  w.lower.at(w.below).budget_max = 100'000;
+  w.lower.at(w.below).events |= kWritable;
+  w.crank();
+  EXPECT_EQ(w.layer.counters().key_updates_out.get(), 1u);
+  w.send("after");
+  w.crank();
+  EXPECT_EQ(w.client.received, "after") << w.client.error;
+}
+
 }  // namespace
 }  // namespace sluice::tls::test

@@ -60,7 +60,8 @@ void Layer::State::receive(Session& s) {
   }
   if (s.phase != Phase::kOpen) return;
   flush_control(s);
-  if (!s.read_blocked && (s.lower_finished || s.lower_closed) && lower.readable(s.lower).bytes == 0) lower_ended(s);
+  if (s.phase == Phase::kOpen && !s.read_blocked && (s.lower_finished || s.lower_closed) && lower.readable(s.lower).bytes == 0)
+    lower_ended(s);
 }
 
 // How many bytes of the view were taken: all, unless the session is full, out of mbufs, finished or failed.

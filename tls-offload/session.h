@@ -30,6 +30,7 @@ struct Session : TimerLink {  // the link: layer's list of sessions with events
   uint8_t handshake_message[5] = {};
   StreamEnd end = StreamEnd::kOpen;
   uint32_t step_bytes = 0;
+  Usec linger_until = 0;
   uint64_t cookie = 0;
   uint64_t bytes_in = 0, bytes_out = 0;
   HandshakeId handshake;
@@ -83,6 +84,7 @@ struct Layer::State {
   void apply(Session& s, HandshakeAnswer& answer);
   void retry_soon(Session& s) { wheel.arm(s.timer, now.mono_us + 2 * kMs); }
   void lower_ended(Session& s);
+  void try_to_leave(Session& s);
 
   // receive.cc
   void receive(Session& s);  // opens what the lower stream shows; may end the session
@@ -97,7 +99,7 @@ struct Layer::State {
   uint32_t budget(const Session& s) const;
   void send(Session& s, Chain chain);
   bool send_record(Session& s, ContentType type, Bytes bytes);
-  bool update_keys(Session& s);
+  bool update_keys(Session& s);    // false: nothing was sent, or (phase is kClosed) the session failed
   bool flush_control(Session& s);  // owed KeyUpdate and close_notify; false: something is left
   bool may_seal_in_place(const Session& s, const rte_mbuf* m) const;
   bool seal(Session& s, ContentType type, rte_mbuf* m);

@@ -44,6 +44,7 @@ bool Layer::State::seal(Session& s, ContentType type, rte_mbuf* m) {
 void Layer::State::send(Session& s, Chain chain) {
   if (s.phase != Phase::kOpen || s.finish_wanted || chain.empty()) return;
   flush_control(s);
+  if (s.phase != Phase::kOpen) return;
   const uint32_t payload = segment_bytes(s), bytes = chain.bytes();
   constexpr Failure kNoMemory{Alert::kInternalError, Drop::kTlsNoMbuf, "no buffers to seal into"};
   constexpr Failure kCipher{Alert::kInternalError, Drop::kTlsNoMbuf, "cipher failed"};
@@ -66,13 +67,12 @@ void Layer::State::send(Session& s, Chain chain) {
     }
     if (s.tx.sequence() >= config.rekey_records && s.keys.tls13) {
       if (!sealed.empty()) lower.send(s.lower, std::move(sealed));
-      if (!update_keys(s)) {
-        free_mbuf(m);
-        return fail(s, kNoMemory, false);
-      }
-    } else if (s.tx.sequence() >= kKeyRecordsMax) {
+      update_keys(s);  // without an mbuf now, then before the next record
+    }
+    if (s.phase != Phase::kOpen || s.tx.sequence() >= kKeyRecordsMax) {
       free_mbuf(m);
-      return fail(s, {Alert::kInternalError, Drop::kTlsKeyLimit, "the key's record limit is reached"}, false);
+      if (s.phase == Phase::kOpen) fail(s, {Alert::kInternalError, Drop::kTlsKeyLimit, "the key's record limit is reached"}, false);
+      return;
     }
     if (may_seal_in_place(s, m)) {
       counters.sealed_in_place.add();
@@ -122,21 +122,22 @@ bool Layer::State::update_keys(Session& s) {
   if (!send_record(s, ContentType::kHandshake, kMessage)) return false;
   s.update_owed = false;
   counters.key_updates_out.add();
-  return next_secret(s.keys.suite, s.keys.hash, s.keys.tx) && s.tx.install(true, s.keys.suite, s.keys.tx, AeadKey::best(s.keys.suite));
+  if (next_secret(s.keys.suite, s.keys.hash, s.keys.tx) && s.tx.install(true, s.keys.suite, s.keys.tx, AeadKey::best(s.keys.suite)))
+    return true;
+  fail(s, {Alert::kInternalError, Drop::kTlsUnexpected, "key update failed"}, false);
+  return false;
 }
 
 bool Layer::State::flush_control(Session& s) {
   if (s.finish_sent) return true;
-  if (s.update_owed && !update_keys(s)) {
-    retry_soon(s);
-    return false;
-  }
-  if (!s.finish_wanted) return true;
   constexpr uint8_t kCloseNotify[] = {1, 0};
-  if (!send_record(s, ContentType::kAlert, kCloseNotify)) {
+  const bool updated = !s.update_owed || update_keys(s);
+  if (s.phase == Phase::kClosed) return true;
+  if (!updated || (s.finish_wanted && !send_record(s, ContentType::kAlert, kCloseNotify))) {
     if (lower.budget(s.lower) > kControlRoom) retry_soon(s);  // it was an mbuf that lacked; else kWritable comes
     return false;
   }
+  if (!s.finish_wanted) return true;
   counters.alerts_out.add();
   s.finish_sent = true;
   lower.finish(s.lower);
