@@ -1,9 +1,10 @@
 // Worker: one lcore, one queue pair on every port, one private stack, and the order of it all. poll_once() is the whole data path.
 //
-// A worker shares nothing mutable on the path. What crosses threads: the snapshot pointer (Publisher), handshakes (tls service rings), log lines (a ring),
-// counters (read by admin), circuit budgets (leases) and the neighbour table (worker 0 resolves).
-// Thread: construct and destroy on the control thread; run() is the lcore's; stop/drain by set_command from the control thread.
+// A worker shares nothing mutable on the path. What crosses threads: the snapshot pointer (Publisher), handshakes (tls service rings), log
+// lines (a ring), counters (read by admin), circuit budgets (leases) and the neighbour table (worker 0 resolves).
+// Thread: construct and destroy on the control thread; run() is the lcore's; command() from any.
 #pragma once
+#include <array>
 #include <atomic>
 #include <memory>
 #include <vector>
@@ -11,40 +12,50 @@
 #include "dataplane/net/stack.h"
 #include "dataplane/proxy/proxy.h"
 #include "dataplane/tcp/stack.h"
+#include "dataplane/worker/log_ring.h"
 #include "dataplane/worker/publisher.h"
 #include "drivers/port.h"
-#include "tls-offload/handshake_service.h"
+#include "tls-offload/layer.h"
 
 namespace sluice::worker {
 
-// spin: never sleeps. balanced: pauses, then sleeps at most 50 us. dev: sleeps up to 500 us, for machines that do other things too.
+// kLatency: never sleeps. kBalanced: pauses, then sleeps at most 50 us. kDev: sleeps up to 500 us, for machines that do other things too.
 enum class IdleProfile : uint8_t { kLatency, kBalanced, kDev };
 
-enum class Stage : uint8_t { kRx, kNetInput, kTcpInput, kTimers, kReady, kTcpOutput, kTx, kCount };
-constexpr std::string_view kStageNames[] = {"rx", "net_input", "tcp_input", "timers", "ready", "tcp_output", "tx"};
+#define SLUICE_WORKER_STAGES(X) X(kRx, "rx") X(kNetInput, "net_input") X(kTcpInput, "tcp_input") X(kTimers, "timers") X(kReady, "ready") X(kTcpOutput, "tcp_output") X(kTx, "tx")
+enum class Stage : uint8_t {
+#define X(id, name) id,
+  SLUICE_WORKER_STAGES(X)
+#undef X
+      kCount
+};
+constexpr std::string_view kStageNames[] = {
+#define X(id, name) name,
+    SLUICE_WORKER_STAGES(X)
+#undef X
+};
 
 struct WorkerCounters {
-  Counter turns, useful_turns, useful_cycles, idle_cycles, sleeps;
-  Counter rx_bursts, rx_frames;
-  std::array<Counter, size_t(Stage::kCount)> stage_cycles;  // of useful turns
-  Counter requests_seen;
+  Counter turns, useful_turns, useful_cycles, idle_cycles, sleeps, rx_bursts, rx_frames;
+  std::array<Counter, size_t(Stage::kCount)> stage_cycles;  // TSC, of useful turns
 };
 
 struct WorkerConfig {
-  unsigned index = 0, workers = 1;
+  unsigned index = 0;
   IdleProfile idle = IdleProfile::kBalanced;
   net::Config net;
   tcp::Config tcp;
   proxy::ProxyConfig proxy;
+  tls::LayerConfig tls;
 };
 
 // What the process shares among workers; outlives them.
 struct Shared {
-  std::vector<std::unique_ptr<drivers::Port>>& ports;
+  const std::vector<std::unique_ptr<drivers::Port>>& ports;
   net::Neighbours& neighbours;
   Publisher& publisher;
   upstream::Budgets& budgets;
-  tls::HandshakeService* handshakes;  // null: no TLS listeners (self-test failed)
+  tls::Handshakes* handshakes;  // this worker's port; null: no TLS (the self-test failed)
   const tcp::Secrets& secrets;
 };
 
@@ -52,33 +63,61 @@ enum class Command : uint8_t { kRun, kDrain, kStop };
 
 class Worker {
  public:
-  Worker(const WorkerConfig& config, const Shared& shared, MbufPool& pool, proxy::LogSink& log, uint64_t seed, const Now& now);
+  Worker(const WorkerConfig& config, const Shared& shared, MbufPool& pool, LogRing& log, uint64_t seed, const Now& now);
   ~Worker();
+  Worker(const Worker&) = delete;
 
-  void run();  // until kStop
-  void poll_once(const Now& now);
-  void set_command(Command c) { command_.store(c, std::memory_order_release); }
+  void run();                      // until kStop
+  bool poll_once(const Now& now);  // true when there was something to do
+  void command(Command c) { command_.store(c, std::memory_order_release); }
 
   // Any thread.
+  bool drained() const { return drained_.load(std::memory_order_acquire); }  // after kDrain: nothing is in flight any more
+  uint64_t adopted_generation() const { return adopted_.load(std::memory_order_relaxed); }
   const WorkerCounters& counters() const { return counters_; }
   const DropCounters& drops() const { return drops_; }
   const proxy::ProxyCounters& proxy_counters() const { return proxy_counters_; }
   const proxy::SeriesTable& series() const { return series_; }
   const upstream::EndpointStates& endpoints() const { return endpoints_; }
-  const tcp::Stack& tcp() const { return tcp_; }
-  const net::Stack& net() const { return net_; }
+  const tcp::StackCounters& tcp_counters() const { return tcp_.counters(); }
+  const net::StackCounters& net_counters() const { return net_.counters(); }
+  const tls::LayerCounters* tls_counters() const { return tls_ == nullptr ? nullptr : &tls_->counters(); }
   const MbufPool& pool() const { return pool_; }
-  uint64_t adopted_generation() const { return adopted_.load(std::memory_order_relaxed); }
-  bool drained() const { return drained_.load(std::memory_order_acquire); }  // nothing is in flight any more
 
  private:
-  struct Connector;
-  void ready_pass(const Now& now);
-  void idle(bool useful, uint64_t cycles);
+  class Connector final : public upstream::Connector {
+   public:
+    Connector(tcp::Stack& tcp, const net::Stack& net) : tcp_(tcp), net_(net) {}
+    StreamId connect(const SocketAddress& remote, Usec timeout, const Now& now) override {
+      const auto source = net_.source_for(remote.ip);
+      return source ? tcp_.connect({*source, 0}, remote, timeout, now) : StreamId{};
+    }
+
+   private:
+    tcp::Stack& tcp_;
+    const net::Stack& net_;
+  };
+  class Log final : public proxy::LogSink {
+   public:
+    explicit Log(LogRing& ring) : ring_(ring) {}
+    bool write(std::string_view path, std::string_view line) override { return ring_.write(path, line); }
+
+   private:
+    LogRing& ring_;
+  };
+  class StageClock;
+
+  void adopt_tables();
+  void path_errors(const Now& now);
+  bool ready_pass();
+  bool transmit(const Now& now);
+  void drain();
+  void idle(bool useful);
 
   const WorkerConfig config_;
-  Shared shared_;
+  const Shared shared_;
   MbufPool& pool_;
+  Log log_;
   DropCounters drops_;
   WorkerCounters counters_;
   proxy::ProxyCounters proxy_counters_;
@@ -88,12 +127,13 @@ class Worker {
   TimerWheel wheel_;
   net::Stack net_;
   tcp::Stack tcp_;
-  ArenaPool arenas_;
-  std::unique_ptr<Connector> connector_;
+  ArenaPool arenas_{kArenaChunksMax};
+  Connector connector_;
   upstream::Pool connections_;
   std::unique_ptr<tls::Layer> tls_;
   proxy::Context context_;
-  proxy::Proxy proxy_;
+  std::unique_ptr<proxy::Proxy> proxy_;
+  const tables::Snapshot nothing_;  // before the first tables
   std::vector<SocketAddress> listening_;
   uint64_t generation_ = 0;
   uint32_t empty_turns_ = 0;
@@ -102,5 +142,8 @@ class Worker {
   std::atomic<uint64_t> adopted_{0};
   std::atomic<bool> drained_{false};
 };
+
+// Monotonic and wall time of this moment.
+Now clock_now();
 
 }  // namespace sluice::worker
