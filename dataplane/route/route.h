@@ -57,17 +57,18 @@ class Scratch {
  private:
   friend const tables::Route* find_route(const tables::VirtualHost&, const http::RequestHead&, Scratch&, Rng&);
   bool prepare(const VirtualHostIndex& index);
-  static constexpr size_t kDatabasesMax = 256;
+  static constexpr size_t kSlots = 4096;
   hs_scratch* scratch_ = nullptr;
-  std::vector<uint64_t> met_;   // databases the scratch has room for, by their content's hash
+  std::vector<uint64_t> met_;   // slot hash % kSlots: a database the scratch has room for, by its content's hash
   std::vector<uint64_t> hits_;  // bit i: regex i of the index may match
 };
 
-// The routes of one virtual host by path: a radix trie over case-folded prefixes, separated prefixes and exact paths, and a multi-pattern
-// prefilter over the regexes. Both only propose; route_matches() decides.
+// The routes of one virtual host by path: a radix trie over case-folded prefixes, separated prefixes, exact paths and the literal
+// beginnings of regexes, and a multi-pattern prefilter over the other regexes. Both only propose; route_matches() decides.
 class VirtualHostIndex {
  public:
   static std::shared_ptr<const VirtualHostIndex> build(const tables::VirtualHost& host);
+  size_t prefiltered() const;  // how many regexes Hyperscan prefilters; the others go by their literal beginning, or one by one
   ~VirtualHostIndex();
   VirtualHostIndex(const VirtualHostIndex&) = delete;
   VirtualHostIndex& operator=(const VirtualHostIndex&) = delete;

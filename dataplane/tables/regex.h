@@ -23,11 +23,14 @@ class Regex {
   // RE2's GlobalReplace with \1..\9: Envoy's regex_rewrite.
   std::string replace(std::string_view text, const std::string& substitution) const;
   const std::string& pattern() const { return pattern_; }
+  // Bytes with which every text that matches begins (in some case of letters): a necessary condition for indexes, "" when none is known.
+  std::string literal_prefix() const;
   static constexpr int kProgramMax = 32'768;
 
  private:
   Regex() = default;
   std::string pattern_;
+  std::string required_;  // every text that matches contains it; saves RE2 most of its work on Istio's ".*/ns/NAME/.*"
   std::unique_ptr<re2::RE2> re_;
 };
 
