@@ -134,7 +134,10 @@ IpAddress mutate_request(RequestHead& head, const ForwardingOptions& o, const Co
       if (const auto a = from_xff(f, o.xff_trusted_hops)) client = *a;
     }
     edge = true;  // istiod sets no internal addresses, so every caller is external
-    if (!o.skip_xff_append) f.append("x-forwarded-for", facts.remote.ip.to_string());
+    if (!o.skip_xff_append) {
+      const auto before = f.joined("x-forwarded-for");  // one field, however many came
+      f.set("x-forwarded-for", (before ? std::string(*before) + "," : "") + facts.remote.ip.to_string());
+    }
     if (o.xff_trusted_hops == 0 || !f.has("x-forwarded-proto")) f.set("x-forwarded-proto", proto);
     if (o.append_x_forwarded_port && (o.xff_trusted_hops == 0 || !f.has("x-forwarded-port")))
       f.set("x-forwarded-port", std::to_string(facts.local.port));

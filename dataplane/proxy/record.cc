@@ -29,7 +29,10 @@ bool RecordSource::request_field(std::string_view name, std::string& out) const 
   if (request_ == nullptr || name.empty()) return false;
   if (name == ":method") return text(request_->method, out);
   if (name == ":path") return text(request_->path, out);
-  if (name == ":authority" || name == "host") return text(request_->authority, out);
+  if (name == ":authority" || name == "host") {
+    out += request_->authority;
+    return request_->has_authority;
+  }
   if (name == ":scheme") return text(request_->scheme, out);
   const auto value = request_->fields.joined(name);
   if (!value) return false;

@@ -119,9 +119,9 @@ void Proxy::request_refused(ExchangeId id) {
   const uint16_t status = http::status_of(refusal);
   x.close_downstream = true;
   if (x.state == Exchange::State::kHead) {
-    x.request.method = x.request.path = x.request.authority = {};
+    x.request.method = x.request.path = {};
+    x.request.has_authority = false;
     x.request.fields.clear();
-    x.record.client = {};
   }
   x.record.flags.set(refusal == http::Refusal::kNoMemory ? Flag::kOverload : Flag::kDownstreamProtocolError);
   if (x.response_started) {
@@ -188,9 +188,8 @@ void Proxy::start(ExchangeId id) {
 bool Proxy::check_head(ExchangeId id) {
   Exchange& x = *exchanges_.get(id);
   http::RequestHead& r = x.request;
-  if (!r.has_authority || r.authority.empty()) {
+  if (!r.has_authority) {
     x.close_downstream = true;
-    x.record.client = {};
     local_reply(id, 400, "", "missing_host_header");
     return false;
   }
@@ -199,8 +198,6 @@ bool Proxy::check_head(ExchangeId id) {
     return true;
   }
   if (!r.path.starts_with('/')) {
-    x.record.client = {};
-    x.close_downstream = true;
     local_reply(id, 404, "", "absolute_path_rejected");
     return false;
   }
@@ -208,12 +205,10 @@ bool Proxy::check_head(ExchangeId id) {
   switch (canonical.verdict) {
     case http::CanonicalPath::Verdict::kOk: r.path = canonical.path; return true;
     case http::CanonicalPath::Verdict::kRefused:
-      x.record.client = {};
       x.close_downstream = true;
       local_reply(id, 400, "", "path_normalization_failed");
       return false;
     case http::CanonicalPath::Verdict::kRedirect:
-      x.record.client = {};
       local_reply(id, 307, "", "path_normalization_failed", canonical.path);
       return false;
   }

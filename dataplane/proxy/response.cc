@@ -300,9 +300,9 @@ void Proxy::client_gone(ExchangeId id) {
   x->record.flags.set(Flag::kDownstreamTermination);
   x->record.details = "downstream_remote_disconnect";
   if (x->state == Exchange::State::kHead) {
-    x->request.method = x->request.path = x->request.authority = {};
+    x->request.method = x->request.path = {};
+    x->request.has_authority = false;
     x->request.fields.clear();
-    x->record.client = {};
   }
   abandon(id);
 }
@@ -342,9 +342,9 @@ void Proxy::exchange_timer(ExchangeId id) {
   }
   if (now >= x.head_deadline) {
     c_.drops.add(Drop::kHttpHeaderTimeout);
-    x.request.method = x.request.path = x.request.authority = {};
+    x.request.method = x.request.path = {};
+    x.request.has_authority = false;
     x.request.fields.clear();
-    x.record.client = {};
     local_reply(id, 408, "request header timeout", "request_header_timeout");
     return;
   }
