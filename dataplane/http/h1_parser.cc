@@ -286,7 +286,7 @@ Fed RequestParser::feed(Bytes in) {
 // RFC 9112 3: method SP request-target SP HTTP-version, single spaces, nothing else.
 Refusal RequestParser::request_line(std::string_view line) {
   for (char c : line)
-    if (uint8_t(c) < 0x20 || c == 0x7f) return c == '\t' || c == '\r' ? Refusal::kRequestLine : Refusal::kRequestLine;
+    if (uint8_t(c) < 0x20 || c == 0x7f) return Refusal::kRequestLine;
   const size_t a = line.find(' '), b = line.rfind(' ');
   if (a == line.npos || a == b) return Refusal::kRequestLine;
   const std::string_view method = line.substr(0, a), t = line.substr(a + 1, b - a - 1), version = line.substr(b + 1);

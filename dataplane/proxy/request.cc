@@ -252,6 +252,7 @@ void Proxy::act(ExchangeId id) {
   if (x.host != nullptr && x.host->require_tls && x.request.scheme != "https") {
     std::string location = "https://";
     location.append(x.request.authority).append(x.request.path);
+    x.record.cluster = {};  // the route was never taken
     local_reply(id, 301, "", "direct_response", location);
     return;
   }
