@@ -13,6 +13,7 @@
 #include "ctrl/agent/dump.h"
 #include "ctrl/agent/sds.h"
 #include "ctrl/xds/grpc_transport.h"
+#include "tls-offload/certificate_info.h"
 
 namespace sluice::agent {
 namespace {
@@ -227,6 +228,13 @@ void Agent::run(const std::function<void(Usec)>& each) {
     (void)!::read(wake_fd_, &count, sizeof count);
   }
   if (keep_dirty_) keep(mono_us());
+  std::vector<std::function<void()>> left;
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    left.swap(posted_);
+  }
+  for (auto& f : left) f();  // nobody waits in vain
 }
 
 void Agent::wake() {
@@ -239,20 +247,28 @@ void Agent::stop() {
   wake();
 }
 
-void Agent::post(std::function<void()> f) {
+bool Agent::try_post(std::function<void()> f) {
   {
     std::lock_guard lock(mutex_);
+    if (closed_) return false;
     posted_.push_back(std::move(f));
   }
   wake();
+  return true;
 }
 
-std::vector<compile::Secret> Agent::secrets_in_use() {
-  std::vector<compile::Secret> out;
-  for (const std::string& name : std::set<std::string>(secrets_asked_))
-    if (const compile::Secret* s = find(name)) out.push_back(*s);
+std::vector<const compile::Secret*> Agent::secrets_in_use() const {
+  std::vector<const compile::Secret*> out;
+  for (const std::string& name : secrets_asked_) {
+    const compile::Secret* s = files_.held(name);
+    const auto remote = remote_secrets_.find(name);
+    if (s == nullptr && remote != remote_secrets_.end()) s = &remote->second;
+    if (s != nullptr) out.push_back(s);
+  }
   return out;
 }
+
+std::string Agent::certs_json() const { return agent::certs_json(secrets_in_use(), wall_us()); }
 
 AgentStatus Agent::status(Usec now) const {
   auto age = [now](Usec then) { return then == 0 ? kNever : now - then; };
@@ -283,6 +299,14 @@ AgentStatus Agent::status(Usec now) const {
     for (const auto& [type, times] : c.ignored) s.ignored[type] += times;
     if (!c.missing_secrets.empty()) s.shut[c.name] = c.missing_secrets;
   }
+  const int64_t wall = wall_us();
+  for (const compile::Secret* secret : secrets_in_use())
+    for (const bool trusted : {false, true})
+      if (const auto infos = tls::certificates_of(trusted ? secret->trusted_ca_pem : secret->cert_chain_pem))
+        for (const auto& c : *infos) {
+          const int64_t left = c.not_after_us - wall;
+          s.certificates.push_back({secret->name, c.subject, trusted, c.not_after_us, left < 0 ? -1 : left / 86'400'000'000});
+        }
   s.secrets_missing = files_.problems();
   std::erase_if(s.secrets_missing, [&](const auto& m) { return remote_secrets_.contains(m.first); });
   s.generation = snapshot_ != nullptr ? snapshot_->generation : 0;

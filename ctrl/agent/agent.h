@@ -62,6 +62,13 @@ struct AgentStatus {
   std::map<std::string, unsigned> ignored;               // extension type -> how often
   std::map<std::string, std::string> secrets_missing;    // name -> why
   std::map<std::string, std::vector<std::string>> shut;  // listener -> what its shut chains wait for
+  struct Certificate {
+    std::string secret, subject;
+    bool trusted = false;  // a trust root, not ours
+    int64_t not_after_us = 0;
+    int64_t days_left = 0;  // below 0: expired
+  };
+  std::vector<Certificate> certificates;  // of the secrets in use
   uint64_t generation = 0, published = 0;
   Usec published_age = kNever;
   std::string kept_from, kept_error;
@@ -83,22 +90,23 @@ class Agent final : private xds::Sink, private compile::SecretSource {
   void run(const std::function<void(Usec)>& each);
   void stop();
 
-  void post(std::function<void()> f);  // runs f on the control thread, soon
-  // Runs f there and waits for its answer; nothing when the loop does not come within 5 s.
+  void post(std::function<void()> f) { (void)try_post(std::move(f)); }  // runs f on the control thread, soon; not after the loop has ended
+  // Runs f there and waits for its answer; nothing when the loop has ended or does not come within 5 s. f may run later even then: what it
+  // refers to must live as long as the agent.
   template <class F>
   auto ask(F f) -> std::optional<decltype(f())> {
-    auto task = std::make_shared<std::packaged_task<decltype(f())()>>(std::move(f));
-    auto answer = task->get_future();
-    post([task] { (*task)(); });
-    if (answer.wait_for(std::chrono::seconds(5)) != std::future_status::ready) return std::nullopt;
-    return answer.get();
+    auto answer = std::make_shared<std::promise<std::optional<decltype(f())>>>();
+    auto future = answer->get_future();
+    const bool taken = try_post([answer, f = std::move(f)]() mutable { answer->set_value(f()); });
+    if (!taken || future.wait_for(std::chrono::seconds(5)) != std::future_status::ready) return std::nullopt;
+    return future.get();
   }
 
   // Control thread.
   AgentStatus status(Usec now) const;
-  std::string config_dump_json() const;  // Envoy's shape; private keys are left out
+  std::string config_dump_json() const;  // Envoy's shape
+  std::string certs_json() const;        // Envoy's /certs: certificates of the secrets in use, without keys
   std::shared_ptr<const tables::Snapshot> snapshot() const { return snapshot_; }
-  std::vector<compile::Secret> secrets_in_use();  // that the last build asked for; copies, with their keys: for showing certificates
 
  private:
   using Key = std::pair<xds::Type, std::string>;
@@ -113,11 +121,13 @@ class Agent final : private xds::Sink, private compile::SecretSource {
   std::expected<void, std::string> load_files();
   void load_kept();
   void tell_interest();
+  bool try_post(std::function<void()> f);
   void wake();
   void change(Usec now);
   bool is_warm(Usec now);
   void publish(Usec now);
   void keep(Usec now);
+  std::vector<const compile::Secret*> secrets_in_use() const;  // that the last build asked for
 
   const Bootstrap bootstrap_;
   Publish publish_;
@@ -141,8 +151,9 @@ class Agent final : private xds::Sink, private compile::SecretSource {
   std::string kept_from_, kept_error_;
 
   int wake_fd_ = -1;
-  std::mutex mutex_;  // guards posted_
+  std::mutex mutex_;  // guards posted_ and closed_
   std::vector<std::function<void()>> posted_;
+  bool closed_ = false;  // run() has returned
   std::atomic<bool> stop_{false};
 };
 

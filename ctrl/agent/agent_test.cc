@@ -259,7 +259,63 @@ TEST_F(AgentTest, FollowsAControlPlaneAndServesWithoutItAfterARestart) {
   ASSERT_TRUE(turn_until([&] { return agent->status(now).connected && agent->status(now).types[3].s.responses > 0; }));
   turn_until([] { return false; }, 100 * kMs);
   EXPECT_EQ(published.size(), 1u);
-  // A route configuration that went while we were away goes here too.
+}
+
+TEST_F(AgentTest, WhatWentWhileWeWereAwayGoesAtTheNextConnection) {
+  {
+    ControlPlane control;
+    for (const char* n : {"a", "b"}) {
+      control.set(Type::kCluster, n, eds_cluster(n));
+      control.set(Type::kEndpoint, n, assignment(n, "10.0.0.1"));
+    }
+    control.start(address());
+    start(bootstrap());
+    ASSERT_TRUE(turn_until([&] { return endpoints("a") == 1 && endpoints("b") == 1 && agent->status(now).kept_age != kNever; }));
+    agent.reset();
+  }
+  published.clear();
+  start(bootstrap());
+  ASSERT_EQ(endpoints("b"), 1u);
+  ControlPlane control;
+  control.set(Type::kCluster, "a", eds_cluster("a"));
+  control.set(Type::kEndpoint, "a", assignment("a", "10.0.0.1"));
+  control.start(address());
+  EXPECT_TRUE(turn_until([&] { return endpoints("b") == 999; }));
+  EXPECT_EQ(endpoints("a"), 1u);
+}
+
+// TLS on a listener: its secret comes late, from files, and is shown without its key.
+TEST_F(AgentTest, AListenerOpensWhenItsFilesAppearAndItsCertificateIsShown) {
+  if (!fs::exists(golden("02-tls-simple"))) GTEST_SKIP() << "no golden data (set SLUICE_GOLDEN)";
+  Bootstrap b = bootstrap();
+  b.xds.reset();
+  b.resources = ResourcesConfig{.golden = golden("02-tls-simple")};
+  b.secrets_paths = {{"/etc/sluice/pki", dir / "pki"}};
+  start(b);
+  EXPECT_FALSE(agent->status(now).shut.empty());
+  EXPECT_FALSE(agent->status(now).secrets_missing.empty());
+  fs::create_directories(dir / "pki");
+  const std::string pki = dir / "pki";
+  ASSERT_EQ(std::system(("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=shop -addext "
+                         "subjectAltName=DNS:shop.example.com -keyout " +
+                         pki + "/shop-key.pem -out " + pki + "/shop.pem >/dev/null 2>&1")
+                            .c_str()),
+            0);
+  ASSERT_TRUE(turn_until([&] { return published.size() == 2; }));
+  const AgentStatus s = agent->status(now);
+  EXPECT_TRUE(s.shut.empty()) << s.shut.begin()->second[0];
+  EXPECT_TRUE(s.secrets_missing.empty());
+  ASSERT_EQ(s.certificates.size(), 1u);
+  EXPECT_EQ(s.certificates[0].days_left, 29);
+  const std::string certs = agent->certs_json();
+  google::protobuf::Struct parsed;
+  EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(certs, &parsed).ok()) << certs;
+  EXPECT_NE(certs.find("\"days_until_expiration\":\"29\""), std::string::npos) << certs;
+  EXPECT_NE(certs.find("shop.example.com"), std::string::npos);
+  EXPECT_EQ(certs.find("PRIVATE"), std::string::npos);
+  EXPECT_NE(metrics_text(s).find("sluice_certificate_expiration_timestamp_seconds{secret=\"file-cert:"), std::string::npos);
+  EXPECT_NE(metrics_text(s).find("sluice_xds_security_refused 0"), std::string::npos);
+  EXPECT_NE(status_text(s).find("29 days left"), std::string::npos);
 }
 
 TEST_F(AgentTest, AnEditIsInEffectWithinAFewMilliseconds) {
@@ -359,6 +415,7 @@ TEST_F(AgentTest, PostedFunctionsRunOnTheLoopAndAskWaits) {
   EXPECT_EQ(*where, loop.get_id());
   agent->stop();
   loop.join();
+  EXPECT_FALSE(agent->ask([] { return 1; }));  // the loop has ended: no waiting
 }
 
 TEST_F(AgentTest, TheDumpIsJsonInEnvoysShape) {

@@ -2,7 +2,9 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include "ctrl/admin/endpoints.h"
 #include "envoy/admin/v3/config_dump.pb.h"
+#include "tls-offload/certificate_info.h"
 
 namespace sluice::agent {
 namespace {
@@ -111,6 +113,9 @@ std::string status_text(const AgentStatus& s) {
   for (const auto& [listener, waits] : s.shut)
     for (const auto& what : waits) out += "SHUT           listener " + listener + " waits for " + what + "\n";
   for (const auto& [name, why] : s.secrets_missing) out += "secret         " + name + " " + why + "\n";
+  for (const auto& c : s.certificates)
+    out += (c.trusted ? "trust root     " : "certificate    ") + c.secret + " " + c.subject +
+           (c.days_left < 0 ? ": EXPIRED" : ": " + std::to_string(c.days_left) + " days left") + "\n";
   for (const auto& [type, times] : s.ignored) out += "ignored        " + type + " x" + std::to_string(times) + "\n";
   return out;
 }
@@ -151,6 +156,13 @@ std::string status_json(const AgentStatus& s) {
     }
     out += "}";
   };
+  out += "],\"certificates\":[";
+  separator = "";
+  for (const auto& c : s.certificates) {
+    out += separator + std::string("{\"secret\":") + json_quoted(c.secret) + ",\"subject\":" + json_quoted(c.subject) +
+           ",\"trusted\":" + (c.trusted ? "true" : "false") + ",\"days_left\":" + std::to_string(c.days_left) + "}";
+    separator = ",";
+  }
   out += "],\"shut\":";
   object(s.shut, [](const std::vector<std::string>& waits) {
     std::string list = "[";
@@ -192,6 +204,87 @@ std::string clusters_text(const tables::Snapshot* snapshot) {
     }
   }
   return out;
+}
+
+std::string certs_json(const std::vector<const compile::Secret*>& secrets, int64_t wall_us) {
+  auto time = [](int64_t us) {
+    const time_t t = time_t(us / 1'000'000);
+    tm parts{};
+    char text[32];
+    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&t, &parts));
+    return json_quoted(text);
+  };
+  std::string out = "{\"certificates\":[";
+  const char* separator = "";
+  for (const compile::Secret* s : secrets) {
+    out += separator + std::string("{\"secret\":") + json_quoted(s->name);
+    for (const bool trusted : {true, false}) {
+      out += trusted ? ",\"ca_cert\":[" : ",\"cert_chain\":[";
+      const auto infos = tls::certificates_of(trusted ? s->trusted_ca_pem : s->cert_chain_pem);
+      const char* comma = "";
+      for (const auto& c : infos ? *infos : std::vector<tls::CertificateInfo>{}) {
+        const int64_t left = c.not_after_us - wall_us;
+        out += comma + std::string("{\"subject\":") + json_quoted(c.subject) + ",\"serial_number\":" + json_quoted(c.serial) +
+               ",\"subject_alt_names\":[";
+        const char* san_comma = "";
+        for (const auto& [kind, names] : {std::pair{"uri", &c.uri}, std::pair{"dns", &c.dns}})
+          for (const auto& name : *names) {
+            out += san_comma + std::string("{\"") + kind + "\":" + json_quoted(name) + "}";
+            san_comma = ",";
+          }
+        out += "],\"days_until_expiration\":\"" + std::to_string(left < 0 ? 0 : left / 86'400'000'000) +
+               "\",\"valid_from\":" + time(c.not_before_us) + ",\"expiration_time\":" + time(c.not_after_us) + "}";
+        comma = ",";
+      }
+      out += "]";
+    }
+    out += "}";
+    separator = ",";
+  }
+  return out + "]}\n";
+}
+
+std::string metrics_text(const AgentStatus& s) {
+  sluice::admin::MetricsText m;
+  auto one = [&m](std::string_view name, std::string_view type, std::string_view help, uint64_t value) {
+    m.family(name, type, help);
+    m.sample(name, {}, value);
+  };
+  auto of = [&s](xds::Type t) -> const xds::TypeStatus& { return s.types[size_t(t)].s; };
+  one("envoy_control_plane_connected_state", "gauge", "1: the control plane has spoken on the open stream", s.connected ? 1 : 0);
+  one("envoy_cluster_manager_cds_update_success", "counter", "CDS responses accepted", of(xds::Type::kCluster).acks);
+  one("envoy_cluster_manager_cds_update_rejected", "counter", "CDS responses refused in part", of(xds::Type::kCluster).nacks);
+  one("envoy_listener_manager_lds_update_success", "counter", "LDS responses accepted", of(xds::Type::kListener).acks);
+  one("envoy_listener_manager_lds_update_rejected", "counter", "LDS responses refused in part", of(xds::Type::kListener).nacks);
+  m.family("sluice_xds_resources", "gauge", "Resources by type and state");
+  for (const auto& t : s.types) {
+    m.sample("sluice_xds_resources", {{"type", t.name}, {"state", "held"}}, uint64_t(t.s.held));
+    m.sample("sluice_xds_resources", {{"type", t.name}, {"state", "missing"}}, uint64_t(t.s.missing.size()));
+    m.sample("sluice_xds_resources", {{"type", t.name}, {"state", "refused"}}, uint64_t(t.s.refused.size()));
+  }
+  m.family("sluice_xds_responses_total", "counter", "Responses by type and verdict");
+  for (const auto& t : s.types) {
+    m.sample("sluice_xds_responses_total", {{"type", t.name}, {"verdict", "ack"}}, t.s.acks);
+    m.sample("sluice_xds_responses_total", {{"type", t.name}, {"verdict", "nack"}}, t.s.nacks);
+  }
+  one("sluice_xds_unsolicited_total", "counter", "Responses of types that were not asked for", s.unsolicited);
+  one("sluice_xds_streams_total", "counter", "Streams opened to the control plane", s.streams);
+  one("sluice_xds_security_refused", "gauge", "1: a security resource is refused, the last good one serves", s.security_refused() ? 1 : 0);
+  m.family("xds_ignored_extension", "gauge", "Extensions accepted without effect, by type");
+  for (const auto& [type, times] : s.ignored) m.sample("xds_ignored_extension", {{"type", type}}, uint64_t(times));
+  one("sluice_snapshot_generation", "gauge", "Generation of the tables in force", s.generation);
+  one("sluice_snapshots_published_total", "counter", "Snapshots published", s.published);
+  one("sluice_listeners_shut", "gauge", "Listeners with chains that wait for a secret", s.shut.size());
+  one("sluice_secrets_missing", "gauge", "Secrets that cannot be had", s.secrets_missing.size());
+  m.family("sluice_certificate_expiration_timestamp_seconds", "gauge", "When the first of a secret's certificates ends");
+  std::map<std::string, int64_t> first;
+  for (const auto& c : s.certificates) {
+    const auto it = first.try_emplace(c.secret, c.not_after_us).first;
+    it->second = std::min(it->second, c.not_after_us);
+  }
+  for (const auto& [secret, us] : first)
+    m.sample("sluice_certificate_expiration_timestamp_seconds", {{"secret", secret}}, uint64_t(us / 1'000'000));
+  return m.text();
 }
 
 std::string config_dump(const std::vector<DumpedResource>& resources, const std::vector<DumpedRefusal>& refused) {

@@ -151,6 +151,11 @@ const Secret* FileSecrets::find(std::string_view name) {
   return it->second.good ? &it->second.secret : nullptr;
 }
 
+const Secret* FileSecrets::held(std::string_view name) const {
+  const auto it = entries_.find(name);
+  return it != entries_.end() && it->second.good ? &it->second.secret : nullptr;
+}
+
 std::vector<std::string> FileSecrets::poll() {
   std::vector<std::string> changed;
   for (auto& [name, e] : entries_) {

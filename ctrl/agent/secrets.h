@@ -35,6 +35,8 @@ class FileSecrets final : public compile::SecretSource {
       : dir_(std::move(dir)), paths_(std::move(paths)) {}
 
   const Secret* find(std::string_view name) override;
+  // What find() last gave, without reading or marking it as used.
+  const Secret* held(std::string_view name) const;
   // Names whose secret changed, came or became unreadable for the first time.
   std::vector<std::string> poll();
   // Secrets that nobody has asked for since the last forget_unused() are dropped, so that removed listeners do not keep keys in memory.
