@@ -139,6 +139,7 @@ std::string check_match(const StringMatch& match) {
 template <class Node>
 std::string check(Node& node) {
   if (node.kind == Node::Kind::kNot && node.children.size() != 1) return "a NOT needs exactly one rule";
+  if ((node.kind == Node::Kind::kAnd || node.kind == Node::Kind::kOr) && node.children.empty()) return "an AND or OR of nothing";
   if (node.kind == Node::Kind::kHeader && node.header.name.empty()) return "a header matcher without a name";
   if (node.kind == Node::Kind::kHeader)
     if (auto error = check_match(node.header.string); !error.empty()) return error;

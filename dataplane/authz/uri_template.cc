@@ -7,12 +7,12 @@ namespace sluice::authz {
 namespace {
 
 constexpr size_t kVariablesMax = 5, kNameBytesMax = 16;
-constexpr std::string_view kOneSegment = "[-a-zA-Z0-9._~%!$&'()+,;:@]+";
-constexpr std::string_view kAnyRest = "[-a-zA-Z0-9._~%!$&'()+,;:@/]*";
+constexpr std::string_view kOneSegment = "[-a-zA-Z0-9._~%!$&'()*+,;=:@]+";
+constexpr std::string_view kAnyRest = "[-a-zA-Z0-9._~%!$&'()*+,;=:@/]*";
 
 bool alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool digit(char c) { return c >= '0' && c <= '9'; }
-bool literal(char c) { return alpha(c) || digit(c) || std::string_view("-._~%!$&'()+,;:@").find(c) != std::string_view::npos; }
+bool literal(char c) { return alpha(c) || digit(c) || std::string_view("-._~%!$&'()*+,;=:@").find(c) != std::string_view::npos; }
 
 // Recursive descent over the grammar of the header; the first error stops it.
 class Parser {
@@ -53,7 +53,7 @@ class Parser {
   void literals() {
     const size_t from = at_;
     for (; at_ < text_.size() && literal(text_[at_]); at_++) {
-      if (std::string_view(".$()+").find(text_[at_]) != std::string_view::npos) out_ += '\\';
+      if (std::string_view(".$()*+").find(text_[at_]) != std::string_view::npos) out_ += '\\';
       out_ += text_[at_];
     }
     if (at_ == from) fail("a path character, \"*\", \"**\" or \"{\" is due here");

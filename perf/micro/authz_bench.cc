@@ -21,7 +21,7 @@ tables::Rbac rbac_of(Table table, int64_t policies) {
     path.string.kind = StringMatch::Kind::kPrefix;
     path.string.value = "/api/service-" + std::to_string(i) + "/";
     permission.kind = Permission::Kind::kAnd;
-    if (table != kByIdentity) permission.children = {path};
+    permission.children = {table == kByIdentity ? Permission{} : path};
     Principal name, principal;
     name.kind = Principal::Kind::kAuthenticated;
     name.principal_name.emplace();
@@ -29,10 +29,10 @@ tables::Rbac rbac_of(Table table, int64_t policies) {
     if (table == kByNamespaceRegex) {
       name.principal_name->kind = StringMatch::Kind::kRegex;
       name.principal_name->regex = *tables::Regex::compile(".*/ns/shop-" + std::to_string(i) + "/.*");
-      permission.children.clear();
+      permission.children = {Permission{}};
     }
     principal.kind = Principal::Kind::kAnd;
-    if (table != kByPath) principal.children = {name};
+    principal.children = {table == kByPath ? Principal{} : name};
     rbac.policies.push_back({"ns[shop]-policy[p-" + std::to_string(10'000 + i) + "]", {permission}, {principal}});
   }
   return rbac;
