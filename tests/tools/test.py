@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""test.py BUILD [NAME...]: runs meson's tests and counts cases, not programs. Ends with `N passed, N failed[, N skipped]`; exit 0 only if none failed."""
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+
+build, names = sys.argv[1], sys.argv[2:]
+code = subprocess.run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs", "--num-processes", "2", *names]).returncode
+passed = failed = 0
+skipped = []
+for suite in xml.parse(os.path.join(build, "meson-logs", "testlog.junit.xml")).getroot().iter("testsuite"):
+    for case in suite.iter("testcase"):
+        name = f'{suite.get("name", "").split("/")[-1]} {case.get("name")}'
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+            print("FAILED", name)
+        elif skip is not None or case.get("result") == "skipped":
+            out = suite.findtext("system-out") or ""
+            reason = (skip.get("message") if skip is not None else None) or (out.strip().splitlines() or ["no reason given"])[-1]
+            skipped.append((name, " ".join(reason.split())))
+        else:
+            passed += 1
+for name, reason in skipped:
+    print("skipped", name + ":", reason)
+if code != 0 and failed == 0:
+    failed = 1
+    print("FAILED a test program ended badly (above)")
+print(f"{passed} passed, {failed} failed" + (f", {len(skipped)} skipped" if skipped else ""))
+sys.exit(1 if failed else 0)
