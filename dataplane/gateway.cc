@@ -15,6 +15,7 @@
 
 #include "ctrl/admin/endpoints.h"
 #include "ctrl/agent/agent.h"
+#include "ctrl/agent/dump.h"
 #include "ctrl/log/writer.h"
 #include "dataplane/metrics.h"
 #include "dataplane/worker/worker.h"
@@ -206,6 +207,7 @@ class Gateway {
     p.security_refused = [&agent] { return agent.ask([&] { return agent.status(worker::clock_now().mono_us).security_refused(); }).value_or(true); };
     p.config_dump_json = [&agent] { return agent.ask([&] { return agent.config_dump_json(); }).value_or("{}"); };
     p.clusters_text = [this, &agent] { return agent.ask([&] { return clusters_text(agent.snapshot().get(), view()); }).value_or(""); };
+    p.certs_json = [&agent] { return agent.ask([&] { return agent.certs_json(); }).value_or("{}"); };
     p.drain = [this] { drain_asked_ = true; };
     if (!b_.admin_socket.empty() && b_.admin_socket != "off") {
       admin_ = std::make_unique<admin::Server>();
@@ -219,7 +221,7 @@ class Gateway {
     }
     if (b_.stats_address != "off") {
       stats_ = std::make_unique<admin::Server>();
-      admin::add_stats(*stats_, [this] { return prometheus_text(view()); }, [this] { return std::ranges::all_of(workers_, [](const auto& w) { return w->adopted_generation() > 0; }); });
+      admin::add_stats(*stats_, [this, &agent] { return prometheus_text(view()) + agent.ask([&] { return agent::metrics_text(agent.status(worker::clock_now().mono_us)); }).value_or(""); }, [this] { return std::ranges::all_of(workers_, [](const auto& w) { return w->adopted_generation() > 0; }); });
       if (auto ok = stats_->listen_loopback(b_.stats_address); ok) {
         stats_->start();
       } else {

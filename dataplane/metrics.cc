@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "ctrl/admin/endpoints.h"
+#include "ctrl/agent/dump.h"
 
 namespace sluice {
 namespace {
@@ -68,21 +69,6 @@ uint64_t sum(const GatewayView& v, F&& f) {
   uint64_t n = 0;
   for (const worker::Worker* w : v.workers) n += f(*w);
   return n;
-}
-
-std::string json_string(std::string_view s) {
-  std::string out = "\"";
-  for (char c : s) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (uint8_t(c) < 0x20) {
-      char hex[8];
-      std::snprintf(hex, sizeof hex, "\\u%04x", c);
-      out += hex;
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
 }
 
 }  // namespace
@@ -182,40 +168,16 @@ std::string prometheus_text(const GatewayView& v) {
 }
 
 std::string status_text(const agent::AgentStatus& s, const GatewayView& v) {
-  std::string out;
-  auto line = [&out](std::string_view name, const std::string& value) {
-    out.append(name).append(name.size() < 18 ? 18 - name.size() : 1, ' ').append(value).append("\n");
-  };
-  auto age = [](Usec us) { return us == kNever ? std::string("never") : std::to_string(us / kSec) + " s ago"; };
-  line("node", s.node);
-  line("control plane", s.control_plane + (s.control_plane == "files" ? "" : s.connected ? ", connected" : ", NOT connected") + (s.last_error.empty() ? "" : ": " + s.last_error));
-  for (const auto& t : s.types) line(t.name, "last answer " + age(t.last_response_age));
-  line("tables", "generation " + std::to_string(s.generation) + ", published " + age(s.published_age));
-  for (size_t i = 0; i < v.workers.size(); i++) line("worker " + std::to_string(i), "generation " + std::to_string(v.workers[i]->adopted_generation()));
-  if (!s.kept_from.empty()) line("kept", s.kept_from);
-  if (!s.kept_error.empty()) line("kept", s.kept_error);
-  for (const auto& r : s.refused) line(r.security ? "REFUSED (security)" : "refused", r.type + " " + r.name + ": " + r.reason);
-  for (const auto& [name, why] : s.secrets_missing) line("secret missing", name + ": " + why);
-  for (const auto& [listener, chains] : s.shut)
-    for (const auto& why : chains) line("shut", listener + ": " + why);
-  for (const auto& [type, n] : s.ignored) line("ignored", type + " x " + std::to_string(n));
+  std::string out = agent::status_text(s);
+  for (size_t i = 0; i < v.workers.size(); i++) out += "worker " + std::to_string(i) + "       generation " + std::to_string(v.workers[i]->adopted_generation()) + "\n";
   return out;
 }
 
 std::string status_json(const agent::AgentStatus& s, const GatewayView& v) {
-  std::string out = "{\"node\":" + json_string(s.node) + ",\"controlPlane\":" + json_string(s.control_plane) + ",\"connected\":" + (s.connected ? "true" : "false") +
-                    ",\"generation\":" + std::to_string(s.generation) + ",\"securityRefused\":" + (s.security_refused() ? "true" : "false") + ",\"workers\":[";
+  std::string out = agent::status_json(s);
+  out.resize(out.rfind('}'));
+  out += ",\"workers\":[";
   for (size_t i = 0; i < v.workers.size(); i++) out += (i == 0 ? "" : ",") + std::to_string(v.workers[i]->adopted_generation());
-  out += "],\"refused\":[";
-  for (size_t i = 0; i < s.refused.size(); i++)
-    out += (i == 0 ? "" : ",") + ("{\"type\":" + json_string(s.refused[i].type) + ",\"name\":" + json_string(s.refused[i].name) + ",\"reason\":" + json_string(s.refused[i].reason) + "}");
-  out += "],\"shut\":[";
-  bool first = true;
-  for (const auto& [listener, chains] : s.shut)
-    for (const auto& why : chains) {
-      out += (first ? "" : ",") + ("{\"listener\":" + json_string(listener) + ",\"reason\":" + json_string(why) + "}");
-      first = false;
-    }
   return out + "]}\n";
 }
 

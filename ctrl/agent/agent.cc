@@ -309,6 +309,14 @@ AgentStatus Agent::status(Usec now) const {
         }
   s.secrets_missing = files_.problems();
   std::erase_if(s.secrets_missing, [&](const auto& m) { return remote_secrets_.contains(m.first); });
+  for (const auto& c : snapshot_ != nullptr ? snapshot_->clusters : decltype(snapshot_->clusters){}) {
+    if (c == nullptr) continue;
+    if (c->http2) s.unusable.push_back(c->name + ": its endpoints speak HTTP/2 only, which is not there yet");
+    for (const tables::Endpoint& e : c->endpoints->endpoints) {
+      if (e.tls) s.unusable.push_back(c->name + " " + e.address.to_string() + ": its transport socket is TLS, which is not originated yet");
+      else if (!e.healthy) s.unusable.push_back(c->name + " " + e.address.to_string() + ": the control plane says it is unhealthy");
+    }
+  }
   s.generation = snapshot_ != nullptr ? snapshot_->generation : 0;
   s.published = published_;
   s.published_age = published_ == 0 ? kNever : now - published_at_;

@@ -69,6 +69,7 @@ struct AgentStatus {
     int64_t days_left = 0;  // below 0: expired
   };
   std::vector<Certificate> certificates;  // of the secrets in use
+  std::vector<std::string> unusable;      // "CLUSTER ENDPOINT: why", or "CLUSTER: why"
   uint64_t generation = 0, published = 0;
   Usec published_age = kNever;
   std::string kept_from, kept_error;

@@ -112,6 +112,7 @@ std::string status_text(const AgentStatus& s) {
     out += std::string(r.security ? "REFUSED (security) " : "REFUSED ") + r.type + " " + r.name + ": " + r.reason + "\n";
   for (const auto& [listener, waits] : s.shut)
     for (const auto& what : waits) out += "SHUT           listener " + listener + " waits for " + what + "\n";
+  for (const auto& u : s.unusable) out += "UNUSABLE       " + u + "\n";
   for (const auto& [name, why] : s.secrets_missing) out += "secret         " + name + " " + why + "\n";
   for (const auto& c : s.certificates)
     out += (c.trusted ? "trust root     " : "certificate    ") + c.secret + " " + c.subject +
@@ -163,6 +164,8 @@ std::string status_json(const AgentStatus& s) {
            ",\"trusted\":" + (c.trusted ? "true" : "false") + ",\"days_left\":" + std::to_string(c.days_left) + "}";
     separator = ",";
   }
+  out += "],\"unusable\":[";
+  for (size_t i = 0; i < s.unusable.size(); i++) out += (i == 0 ? "" : ",") + json_quoted(s.unusable[i]);
   out += "],\"shut\":";
   object(s.shut, [](const std::vector<std::string>& waits) {
     std::string list = "[";
@@ -174,36 +177,6 @@ std::string status_json(const AgentStatus& s) {
   out += ",\"ignored\":";
   object(s.ignored, [](unsigned n) { return std::to_string(n); });
   return out + ",\"security_refused\":" + (s.security_refused() ? "true" : "false") + "}\n";
-}
-
-std::string clusters_text(const tables::Snapshot* snapshot) {
-  std::string out;
-  if (snapshot == nullptr) return out;
-  for (const auto& c : snapshot->clusters) {
-    if (c == nullptr) continue;
-    auto line = [&](const std::string& key, const std::string& value) { out += c->name + "::" + key + "::" + value + "\n"; };
-    line("default_priority::max_connections", std::to_string(c->circuit.connections_max));
-    line("default_priority::max_pending_requests", std::to_string(c->circuit.pending_max));
-    line("default_priority::max_requests", std::to_string(c->circuit.requests_max));
-    line("default_priority::max_retries", std::to_string(c->circuit.retries_max));
-    if (c->http2) line("unusable", "its endpoints speak HTTP/2 only, which is not there yet");
-    if (c->endpoints->endpoints.empty()) line("unusable", "it has no endpoints");
-    for (const auto& e : c->endpoints->endpoints) {
-      const std::string at = e.address.to_string();
-      line(at + "::health_flags", e.healthy ? "healthy" : "/failed_eds_health");
-      line(at + "::weight", std::to_string(e.weight));
-      line(at + "::priority", std::to_string(e.priority));
-      if (!e.hostname.empty()) line(at + "::hostname", e.hostname);
-      if (e.locality < c->endpoints->localities.size()) {
-        const auto& l = c->endpoints->localities[e.locality];
-        line(at + "::region", l.region);
-        line(at + "::zone", l.zone);
-        line(at + "::sub_zone", l.sub_zone);
-      }
-      if (e.tls) line(at + "::unusable", "its transport socket is TLS, which is not originated yet");
-    }
-  }
-  return out;
 }
 
 std::string certs_json(const std::vector<const compile::Secret*>& secrets, int64_t wall_us) {

@@ -10,9 +10,6 @@ namespace sluice::agent {
 std::string status_text(const AgentStatus& s);
 std::string status_json(const AgentStatus& s);
 
-// Envoy's /clusters: "CLUSTER::ADDRESS::key::value" lines; an endpoint that cannot be used says why.
-std::string clusters_text(const tables::Snapshot* snapshot);
-
 // Envoy's /certs: per secret the trusted and the own certificates, with the days they have left. Never a key.
 std::string certs_json(const std::vector<const compile::Secret*>& secrets, int64_t wall_us);
 
