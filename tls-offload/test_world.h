@@ -248,12 +248,14 @@ struct World {
     }
   }
   void send(std::string_view text) {
-    while (!text.empty()) {
+    for (int stuck = 0; !text.empty();) {
       const uint32_t n = std::min<uint32_t>({layer.budget(id), uint32_t(text.size()), 64 * 1024});
       if (n == 0) {
+        ASSERT_LT(++stuck, 10) << layer.error_text(id);
         crank();
         continue;
       }
+      stuck = 0;
       Chain chain;
       ASSERT_TRUE(test_pool().append_copy(chain, as_bytes(text.substr(0, n)), layer.segment_bytes(id)));
       layer.send(id, std::move(chain));
