@@ -44,7 +44,11 @@ bool Layer::State::seal(Session& s, ContentType type, rte_mbuf* m) {
 void Layer::State::send(Session& s, Chain chain) {
   if (s.phase != Phase::kOpen || s.finish_wanted || chain.empty()) return;
   flush_control(s);
+  // Between chains only, so that what a chain needs can be reckoned; a chain is short against the distance of the two limits.
+  if (s.phase == Phase::kOpen && s.keys.tls13 && s.tx.sequence() >= config.rekey_records) update_keys(s);  // no mbuf: the next send tries
   if (s.phase != Phase::kOpen) return;
+  if (s.tx.sequence() >= kKeyRecordsMax - kPlaintextMax)
+    return fail(s, {Alert::kInternalError, Drop::kTlsKeyLimit, "the key's record limit is reached"}, false);
   const uint32_t payload = segment_bytes(s), bytes = chain.bytes();
   constexpr Failure kNoMemory{Alert::kInternalError, Drop::kTlsNoMbuf, "no buffers to seal into"};
   constexpr Failure kCipher{Alert::kInternalError, Drop::kTlsNoMbuf, "cipher failed"};
@@ -64,15 +68,6 @@ void Layer::State::send(Session& s, Chain chain) {
     if (m->data_len == 0) {
       free_mbuf(m);
       continue;
-    }
-    if (s.tx.sequence() >= config.rekey_records && s.keys.tls13) {
-      if (!sealed.empty()) lower.send(s.lower, std::move(sealed));
-      update_keys(s);  // without an mbuf now, then before the next record
-    }
-    if (s.phase != Phase::kOpen || s.tx.sequence() >= kKeyRecordsMax) {
-      free_mbuf(m);
-      if (s.phase == Phase::kOpen) fail(s, {Alert::kInternalError, Drop::kTlsKeyLimit, "the key's record limit is reached"}, false);
-      return;
     }
     if (may_seal_in_place(s, m)) {
       counters.sealed_in_place.add();
