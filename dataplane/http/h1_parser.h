@@ -74,8 +74,12 @@ class MessageParser {
     kSize,
     kSizeDigits,
     kExtension,
+    kExtensionName,
+    kExtensionValue,
+    kExtensionToken,
     kQuoted,
     kQuotedPair,
+    kExtensionEnd,
     kSizeLf,
     kData,
     kDataCr,
@@ -95,6 +99,7 @@ class MessageParser {
   bool field_line(MutBytes line, FieldList& fields);
   bool frame(FieldList& fields, bool http10);  // reads content-length and transfer-encoding into framing_ and length_
   Fed body(Bytes in);
+  bool extension(uint8_t c);  // the next byte of a chunk extension; false: it is malformed
   Fed refuse(Refusal r, size_t consumed = 0) {
     refusal_ = r;
     state_ = State::kRefused;

@@ -72,7 +72,7 @@ TEST(FieldList, AskingForARepeatedFieldAgainAllocatesOnceUntilTheListChanges) {
 TEST(H1Request, IsTheSameHoweverItIsSplit) {
   const std::string text =
       "POST /a/b?c=d HTTP/1.1\r\nHost: shop.example.com\r\nX-Two: a\r\nx-two:  b \r\nTransfer-Encoding: Chunked\r\n\r\n"
-      "5;x=\"y;\\\"z\"\r\nhello\r\n0A\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\nGET / HTTP/1.1\r\n";
+      "5;x=\"y;\\\"z\";a;b=c\r\nhello\r\n0A\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\nGET / HTTP/1.1\r\n";
   for (size_t step = 1; step <= text.size(); step++) {
     const Parsed p = parse_request(text, step);
     ASSERT_TRUE(p.complete) << step << " " << int(p.refusal);
@@ -109,7 +109,7 @@ INSTANTIATE_TEST_SUITE_P(
         RefusalRow{"tab", "GET\t/\tHTTP/1.1\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"space in target", "GET /a b HTTP/1.1\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"no slash", "GET nothing HTTP/1.1\r\n\r\n", Refusal::kRequestLine},
-        RefusalRow{"control in target", "GET /\x01 HTTP/1.1\r\n\r\n", Refusal::kInvalidCharacters},
+        RefusalRow{"control in target", "GET /\x01 HTTP/1.1\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"utf-8 target", "GET /\xc3\xa9 HTTP/1.1\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\n\r\n", Refusal::kLowVersion},
         RefusalRow{"HTTP/2.0", "GET / HTTP/2.0\r\n\r\n", Refusal::kLowVersion},
@@ -149,9 +149,23 @@ INSTANTIATE_TEST_SUITE_P(
         RefusalRow{"chunk size too long", post("Transfer-Encoding: chunked\r\n\r\n1234567890abcdef0\r\n"), Refusal::kChunk},
         RefusalRow{"chunk longer than said", post("Transfer-Encoding: chunked\r\n\r\n3\r\nhello\r\n0\r\n\r\n"), Refusal::kChunk},
         RefusalRow{"chunk extension with LF", post("Transfer-Encoding: chunked\r\n\r\n5;a\nb\r\n"), Refusal::kChunk},
+        RefusalRow{"chunk extension empty", post("Transfer-Encoding: chunked\r\n\r\n1;\r\nx\r\n0\r\n\r\n"), Refusal::kChunk},
+        RefusalRow{"chunk extension without a name", post("Transfer-Encoding: chunked\r\n\r\n1;=b\r\nx\r\n0\r\n\r\n"), Refusal::kChunk},
+        RefusalRow{"chunk extension without a value", post("Transfer-Encoding: chunked\r\n\r\n1;a=\r\nx\r\n0\r\n\r\n"), Refusal::kChunk},
+        RefusalRow{"chunk extension twice =", post("Transfer-Encoding: chunked\r\n\r\n1;a==b\r\nx\r\n0\r\n\r\n"), Refusal::kChunk},
+        RefusalRow{"chunk extension after the quotes", post("Transfer-Encoding: chunked\r\n\r\n1;a=\"b\"c\r\nx\r\n0\r\n\r\n"),
+                   Refusal::kChunk},
+        RefusalRow{"chunk extension quoted name", post("Transfer-Encoding: chunked\r\n\r\n1;\"a\"=b\r\nx\r\n0\r\n\r\n"), Refusal::kChunk},
+        RefusalRow{"chunk extension with space", post("Transfer-Encoding: chunked\r\n\r\n1;a b\r\nx\r\n0\r\n\r\n"), Refusal::kChunk},
+        RefusalRow{"chunk extension after space", post("Transfer-Encoding: chunked\r\n\r\n1 ;a\r\nx\r\n0\r\n\r\n"), Refusal::kChunk},
+        RefusalRow{"chunk extension with an open quote", post("Transfer-Encoding: chunked\r\n\r\n1;a=\"b\r\nx\r\n0\r\n\r\n"),
+                   Refusal::kChunk},
+        RefusalRow{"chunk extension doubled", post("Transfer-Encoding: chunked\r\n\r\n1;;a\r\nx\r\n0\r\n\r\n"), Refusal::kChunk},
+        RefusalRow{"chunk extension with obs-text in quotes", post("Transfer-Encoding: chunked\r\n\r\n1;a=\"\xe9\"\r\nx\r\n0\r\n\r\n"),
+                   Refusal::kChunk},
         RefusalRow{"trailer without colon", post("Transfer-Encoding: chunked\r\n\r\n0\r\nbroken\r\n\r\n"), Refusal::kTrailer},
         RefusalRow{"one CR before", "\rGET / HTTP/1.1\r\n\r\n", Refusal::kLineEnd},
-        RefusalRow{"garbage", std::string("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 11), Refusal::kInvalidCharacters}));
+        RefusalRow{"garbage", std::string("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 11), Refusal::kRequestLine}));
 
 TEST(H1Request, LimitsHoldAtTheBoundary) {
   auto fields = [](int n) {
