@@ -16,6 +16,7 @@
 #include "ctrl/admin/endpoints.h"
 #include "ctrl/agent/agent.h"
 #include "ctrl/agent/dump.h"
+#include "ctrl/log/console.h"
 #include "ctrl/log/writer.h"
 #include "dataplane/metrics.h"
 #include "dataplane/worker/worker.h"
@@ -23,11 +24,6 @@
 
 namespace sluice {
 namespace {
-
-void say(const std::string& line) {
-  std::printf("sluice: %s\n", line.c_str());
-  std::fflush(stdout);
-}
 
 template <class T>
 T random_value() {
@@ -80,7 +76,7 @@ class Gateway {
 
   std::expected<void, std::string> start() {
     const CpuPlan plan = plan_cpus(b_.workers);
-    say(plan.text);
+    console_.say(log::Level::kInfo, plan.text);
     const uint32_t mbufs = b_.mbufs_per_worker != 0 ? b_.mbufs_per_worker : mbufs_per_worker(uint32_t(b_.ports.size()));
     const uint64_t pool_bytes = uint64_t(mbufs) * MbufPool::bytes_per_mbuf() * b_.workers;
     drivers::EalOptions eal;
@@ -93,7 +89,7 @@ class Gateway {
     auto started = drivers::Eal::start(eal);
     if (!started) return std::unexpected(started.error());
     eal_.emplace(std::move(*started));
-    say("memory: " + eal_->summary() + "; " + std::to_string(mbufs) + " mbufs per worker, " + std::to_string(pool_bytes >> 20) + " MiB in all");
+    console_.say(log::Level::kInfo, "memory: " + eal_->summary() + "; " + std::to_string(mbufs) + " mbufs per worker, " + std::to_string(pool_bytes >> 20) + " MiB in all");
 
     // The most that connections may hold is what nobody else needs.
     const uint32_t others = mbufs_per_worker(uint32_t(b_.ports.size())) - kHeldMbufsMax;
@@ -116,7 +112,7 @@ class Gateway {
       auto port = drivers::open_port(o);
       if (!port) return std::unexpected("port " + p.name + ": " + port.error());
       const drivers::PortInfo& info = (*port)->info();
-      say("port " + p.name + ": " + info.name + " (" + info.device + "), " + info.mac.to_string() + (info.note.empty() ? "" : "; " + info.note));
+      console_.say(log::Level::kInfo, "port " + p.name + ": " + info.name + " (" + info.device + "), " + info.mac.to_string() + (info.note.empty() ? "" : "; " + info.note));
       ports_.push_back(std::move(*port));
     }
     auto net = net_config(b_, ports_);
@@ -163,7 +159,7 @@ class Gateway {
           budgets_.ensure(*s);
           publisher_->publish(std::move(s));
         },
-        say);
+        [this](log::Level level, const std::string& line) { console_.say(level, line); });
     if (auto ok = agent.start(worker::clock_now().mono_us); !ok) return ok;
     serve_operators(agent);
     for (unsigned w = 0; w < workers_.size(); w++)
@@ -176,7 +172,7 @@ class Gateway {
               workers_[w].get(), w + 1) != 0)
         return std::unexpected("worker " + std::to_string(w) + " does not start");
     launched_ = true;
-    say("ready: " + std::to_string(workers_.size()) + " worker(s), process " + std::to_string(getpid()));
+    console_.say(log::Level::kInfo, "ready: " + std::to_string(workers_.size()) + " worker(s), process " + std::to_string(getpid()));
 
     Usec drain_until = kNever;
     agent.run([&](Usec now) {
@@ -185,7 +181,7 @@ class Gateway {
       const int signal = sigtimedwait(&signals, nullptr, &none);
       if (signal == SIGHUP) writer_->reopen();
       if ((signal == SIGTERM || signal == SIGINT || drain_asked_.exchange(false)) && drain_until == kNever) {
-        say("draining: no new connections, at most " + std::to_string(b_.drain_deadline / kSec) + " s for what is in flight");
+        console_.say(log::Level::kInfo, "draining: no new connections, at most " + std::to_string(b_.drain_deadline / kSec) + " s for what is in flight");
         drain_until = now + b_.drain_deadline;
         for (auto& w : workers_) w->command(worker::Command::kDrain);
       }
@@ -195,7 +191,7 @@ class Gateway {
     admin_.reset();
     stats_.reset();
     stop_workers();
-    say("stopped");
+    console_.say(log::Level::kInfo, "stopped");
     return {};
   }
 
@@ -208,6 +204,8 @@ class Gateway {
     p.config_dump_json = [&agent] { return agent.ask([&] { return agent.config_dump_json(); }).value_or("{}"); };
     p.clusters_text = [this, &agent] { return agent.ask([&] { return clusters_text(agent.snapshot().get(), view()); }).value_or(""); };
     p.certs_json = [&agent] { return agent.ask([&] { return agent.certs_json(); }).value_or("{}"); };
+    p.log_level = [this] { return std::string(log::name_of(console_.level())) + "\n"; };
+    p.set_log_level = [this](std::string_view name) { console_.set_level(*log::level_of(name)); };
     p.drain = [this] { drain_asked_ = true; };
     if (!b_.admin_socket.empty() && b_.admin_socket != "off") {
       admin_ = std::make_unique<admin::Server>();
@@ -215,7 +213,7 @@ class Gateway {
       if (auto ok = admin_->listen_unix(b_.admin_socket); ok) {
         admin_->start();
       } else {
-        say("admin: " + ok.error());
+        console_.say(log::Level::kWarning, "admin: " + ok.error());
         admin_.reset();
       }
     }
@@ -225,7 +223,7 @@ class Gateway {
       if (auto ok = stats_->listen_loopback(b_.stats_address); ok) {
         stats_->start();
       } else {
-        say("stats: " + ok.error());
+        console_.say(log::Level::kWarning, "stats: " + ok.error());
         stats_.reset();
       }
     }
@@ -248,6 +246,7 @@ class Gateway {
   }
 
   const agent::Bootstrap& b_;
+  log::Console console_{STDOUT_FILENO};
   std::optional<drivers::Eal> eal_;
   std::vector<std::unique_ptr<MbufPool>> pools_;
   OwnerHash owner_;

@@ -79,7 +79,7 @@ std::expected<void, std::string> Agent::load_files() {
   for (const compile::Resource& x : *loaded) {
     const auto type = xds::type_of(x.type_url);
     if (!type) {
-      log_("resource '" + x.name + "' of type " + x.type_url + " is not known here and is left out");
+      log_(log::Level::kWarning, "resource '" + x.name + "' of type " + x.type_url + " is not known here and is left out");
       continue;
     }
     if (auto ok = apply(*type, x.name, "", x.bytes); !ok) file_refusals_[{*type, x.name}] = ok.error();
@@ -92,7 +92,7 @@ std::expected<void, std::string> Agent::load_files() {
 void Agent::load_kept() {
   if (bootstrap_.kept_dir == "off") return;
   Kept::Loaded loaded = kept_.load();
-  for (const auto& problem : loaded.problems) log_("kept resources: " + problem);
+  for (const auto& problem : loaded.problems) log_(log::Level::kWarning, "kept resources: " + problem);
   kept_from_ = loaded.from;
   if (loaded.from.empty()) return;
   for (KeptResource& r : loaded.resources) {
@@ -100,7 +100,7 @@ void Agent::load_kept() {
     if (auto ok = apply(r.type, r.name, r.version, r.bytes); ok) client_.restore(r.type, r.name, r.bytes);
   }
   tell_interest();
-  log_("kept resources: " + std::to_string(accepted_.size()) + " from " + loaded.from);
+  log_(log::Level::kInfo, "kept resources: " + std::to_string(accepted_.size()) + " from " + loaded.from);
   publish(now_);
   keep_at_ = kNever;
   keep_dirty_ = false;
@@ -120,7 +120,7 @@ std::expected<void, std::string> Agent::apply(xds::Type type, const std::string&
     if (ok) accepted_[{type, name}] = {version, bytes, wall_us()};
   }
   if (ok) change(now_);
-  else log_(std::string(xds::short_name(type)) + " '" + name + "' refused: " + ok.error());
+  else log_(log::Level::kWarning, std::string(xds::short_name(type)) + " '" + name + "' refused: " + ok.error());
   return ok;
 }
 
@@ -148,6 +148,19 @@ void Agent::tell_interest() {
   for (const std::string& name : compiler_.wanted("secret"))
     if (is_remote_secret(name) && files_.find(name) == nullptr) secrets.insert(name);
   client_.want(xds::Type::kSecret, std::move(secrets));
+}
+
+// Each change is said once; while the control plane stays away, each new reason once.
+void Agent::say_connection() {
+  const bool answered = client_.is_answered();
+  if (answered && !was_answered_) {
+    log_(log::Level::kInfo, "control plane " + bootstrap_.xds->address + ": connected");
+    said_error_.clear();
+  } else if (!answered && !client_.is_connected() && !client_.last_error().empty() && client_.last_error() != said_error_) {
+    said_error_ = client_.last_error();
+    log_(log::Level::kWarning, "control plane " + bootstrap_.xds->address + ": " + said_error_ + "; what is there goes on serving");
+  }
+  was_answered_ = answered;
 }
 
 void Agent::change(Usec now) {
@@ -178,6 +191,8 @@ void Agent::publish(Usec now) {
   published_at_ = now;
   keep_dirty_ = true;
   keep_at_ = std::min(keep_at_, now + kKeepDelay);
+  log_(log::Level::kDebug, "tables published: generation " + std::to_string(snapshot_->generation) + ", " +
+                               std::to_string(snapshot_->listeners.size()) + " listeners");
   publish_(snapshot_);
 }
 
@@ -189,7 +204,7 @@ void Agent::keep(Usec now) {
   all.reserve(accepted_.size());
   for (const auto& [key, r] : accepted_) all.push_back({key.first, key.second, r.version, r.bytes});
   const auto ok = kept_.save(all);
-  if (!ok && kept_error_ != ok.error()) log_("kept resources: " + ok.error());
+  if (!ok && kept_error_ != ok.error()) log_(log::Level::kWarning, "kept resources: " + ok.error());
   kept_error_ = ok ? "" : ok.error();
   if (ok) kept_at_ = now;
 }
@@ -202,11 +217,14 @@ Usec Agent::turn(Usec now) {
     posted.swap(posted_);
   }
   for (auto& f : posted) f();
-  if (transport_ != nullptr) transport_->turn(now);
+  if (transport_ != nullptr) {
+    transport_->turn(now);
+    say_connection();
+  }
   if (now >= secrets_at_) {
     secrets_at_ = now + kSecretsEvery;
     const auto changed = files_.poll();
-    for (const auto& name : changed) log_("secret '" + name + "' changed");
+    for (const auto& name : changed) log_(log::Level::kInfo, "secret '" + name + "' changed");
     if (!changed.empty()) change(now);
   }
   if (dirty_ && (now - last_change_ >= kSettle || now - first_change_ >= kSettleMax) && is_warm(now)) publish(now);

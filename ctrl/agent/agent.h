@@ -29,6 +29,7 @@
 #include "ctrl/agent/kept.h"
 #include "ctrl/agent/secrets.h"
 #include "ctrl/compile/compile.h"
+#include "ctrl/log/console.h"
 #include "ctrl/xds/client.h"
 
 namespace sluice::xds {
@@ -80,7 +81,7 @@ struct AgentStatus {
 class Agent final : private xds::Sink, private compile::SecretSource {
  public:
   using Publish = std::function<void(std::shared_ptr<const tables::Snapshot>)>;
-  using Log = std::function<void(const std::string& line)>;
+  using Log = std::function<void(log::Level level, const std::string& line)>;
   Agent(Bootstrap bootstrap, Publish publish, Log log);
   ~Agent() override;
 
@@ -122,6 +123,7 @@ class Agent final : private xds::Sink, private compile::SecretSource {
   std::expected<void, std::string> load_files();
   void load_kept();
   void tell_interest();
+  void say_connection();
   bool try_post(std::function<void()> f);
   void wake();
   void change(Usec now);
@@ -146,7 +148,8 @@ class Agent final : private xds::Sink, private compile::SecretSource {
   std::map<Key, std::string> file_refusals_;  // resources mode: what the compiler refused
   std::map<Key, Usec> missing_since_;         // wanted, not there
   std::shared_ptr<const tables::Snapshot> snapshot_;
-  bool dirty_ = false, keep_dirty_ = false;
+  bool dirty_ = false, keep_dirty_ = false, was_answered_ = false;
+  std::string said_error_;  // last_error that was logged
   Usec first_change_ = 0, last_change_ = 0, keep_at_ = kNever, secrets_at_ = 0, published_at_ = 0, kept_at_ = 0, now_ = 0;
   uint64_t published_ = 0;
   std::string kept_from_, kept_error_;

@@ -170,7 +170,8 @@ struct AgentTest : testing::Test {
   }
   void start(Bootstrap b) {
     agent = std::make_unique<Agent>(
-        std::move(b), [this](auto s) { published.push_back(std::move(s)); }, [this](const std::string& l) { log.push_back(l); });
+        std::move(b), [this](auto s) { published.push_back(std::move(s)); },
+        [this](sluice::log::Level, const std::string& l) { log.push_back(l); });
     tick();
     const auto ok = agent->start(now);
     ASSERT_TRUE(ok) << ok.error();
@@ -221,7 +222,7 @@ TEST_F(AgentTest, MissingFilesAreAnErrorAtStart) {
   Bootstrap b = bootstrap();
   b.xds.reset();
   b.resources = ResourcesConfig{.json = dir / "nothing.json"};
-  Agent a(b, [](auto) {}, [](auto&) {});
+  Agent a(b, [](auto) {}, [](auto, auto&) {});
   const auto ok = a.start(1);
   ASSERT_FALSE(ok);
   EXPECT_NE(ok.error().find("nothing.json"), std::string::npos) << ok.error();
@@ -250,6 +251,7 @@ TEST_F(AgentTest, FollowsAControlPlaneAndServesWithoutItAfterARestart) {
   start(bootstrap());  // nobody answers
   ASSERT_EQ(published.size(), 1u);
   EXPECT_EQ(published[0]->listeners.size(), listeners);
+  EXPECT_TRUE(turn_until([&] { return logged("goes on serving"); }));
   const AgentStatus s = agent->status(now);
   EXPECT_FALSE(s.connected);
   EXPECT_NE(s.kept_from.find("resources.1"), std::string::npos);

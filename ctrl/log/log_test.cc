@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "ctrl/log/console.h"
 #include "ctrl/log/writer.h"
 #include "dataplane/base/rng.h"
 
@@ -183,6 +184,24 @@ TEST(LogWriter, TheDestructorWritesWhatIsStillInTheRings) {
     a.write("x.log", "last words\n");
   }
   EXPECT_EQ(read(d.path / "x.log"), "last words\n");
+}
+
+TEST(Console, SaysWhatItsLevelLetsThroughOnOneCleanLine) {
+  int fds[2];
+  ASSERT_EQ(::pipe(fds), 0);
+  Console c(fds[1]);
+  c.say(Level::kDebug, "not now");
+  c.say(Level::kInfo, "ready");
+  c.say(Level::kWarning, "name with\nnewline\x1b[2J");
+  c.set_level(Level::kOff);
+  c.say(Level::kError, "nobody hears");
+  ::close(fds[1]);
+  char text[256];
+  const ssize_t n = ::read(fds[0], text, sizeof text);
+  EXPECT_EQ(std::string(text, size_t(n)), "sluice: ready\nsluice: warning: name with?newline?[2J\n");
+  ::close(fds[0]);
+  EXPECT_EQ(level_of("warning"), Level::kWarning);
+  EXPECT_FALSE(level_of("loud"));
 }
 
 }  // namespace
