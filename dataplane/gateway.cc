@@ -21,6 +21,7 @@
 #include "dataplane/metrics.h"
 #include "dataplane/worker/worker.h"
 #include "drivers/eal.h"
+#include "tls-offload/self_test.h"
 
 namespace sluice {
 namespace {
@@ -120,7 +121,13 @@ class Gateway {
 
     neighbours_ = std::make_unique<net::Neighbours>(b_.workers);
     publisher_ = std::make_unique<worker::Publisher>(b_.workers);
-    handshakes_ = std::make_unique<tls::HandshakeService>(tls::HandshakeServiceConfig{.threads = std::max(1u, std::thread::hardware_concurrency() / 2), .workers = b_.workers});
+    // Without a passed self-test the workers get no handshake service, and chains with TLS refuse connections.
+    if (const auto tested = tls::self_test(worker::clock_now())) {
+      say("TLS: " + tls::engines());
+      handshakes_ = std::make_unique<tls::HandshakeService>(tls::HandshakeServiceConfig{.threads = std::max(1u, std::thread::hardware_concurrency() / 2), .workers = b_.workers});
+    } else {
+      say(tested.error());
+    }
     writer_ = std::make_unique<log::Writer>(b_.log_dir, b_.log_stdout ? "/dev/stdout" : "");
     secrets_.isn = random_value<SipKey>();
     secrets_.table = random_value<SipKey>();
@@ -145,7 +152,7 @@ class Gateway {
       c.tls.sessions_max = b_.limits.connections;
       rings_.push_back(std::make_unique<worker::LogRing>());
       writer_->add(rings_.back().get());
-      const worker::Shared shared{ports_, *neighbours_, *publisher_, budgets_, &handshakes_->port(w), secrets_};
+      const worker::Shared shared{ports_, *neighbours_, *publisher_, budgets_, handshakes_ == nullptr ? nullptr : &handshakes_->port(w), secrets_};
       workers_.push_back(std::make_unique<worker::Worker>(c, shared, *pools_[w], *rings_.back(), random_value<uint64_t>(), worker::clock_now()));
     }
     writer_->start();
@@ -233,7 +240,7 @@ class Gateway {
     GatewayView v;
     for (const auto& w : workers_) v.workers.push_back(w.get());
     for (const auto& p : ports_) v.ports.push_back(p.get());
-    v.handshake_cpu_us = handshakes_->cpu_time_us();
+    v.handshake_cpu_us = handshakes_ == nullptr ? 0 : handshakes_->cpu_time_us();
     v.log = writer_->stats();
     return v;
   }
