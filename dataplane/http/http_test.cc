@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "dataplane/http/date.h"
@@ -8,6 +10,8 @@
 #include "dataplane/http/h1_writer.h"
 #include "dataplane/http/headers_policy.h"
 #include "dataplane/http/path.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 namespace sluice::http {
 namespace {
@@ -274,6 +278,24 @@ TEST(Canonicalize, BaseIsWhatEnvoyDidWithTheRecordedPaths) {
   EXPECT_EQ(canonical("a"), "refused");
 }
 
+TEST(Canonicalize, WhatNoPathMayHaveIsEscapedAndDecodingMakesNoNewEscapeAsInEnvoy) {
+  EXPECT_EQ(canonical("/a\"<>^`{|}[]b?\"<>"), "/a%22%3C%3E%5E%60%7B%7C%7D[]b?\"<>");
+  EXPECT_EQ(canonical("/%%4%61"), "/%%254a");
+  EXPECT_EQ(canonical("/%%34%61"), "/%254a");
+  EXPECT_EQ(canonical("/%%34a"), "/%254a");
+  EXPECT_EQ(canonical("/%4%zz"), "/%4%zz");
+  EXPECT_EQ(canonical("/%%2f"), "/%%2f");
+  EXPECT_EQ(canonical("/{x}", {.normalize = false}), "/{x}");
+  EXPECT_EQ(canonical("////", {.merge_slashes = true}), "//");
+  EXPECT_EQ(canonical("/"), "/");
+}
+
+TEST(Canonicalize, WhatNeedsNothingIsNotCopied) {
+  Arena arena(pool());
+  const std::string_view path = "/api/v1/items;x=1,2/a.b?q=../x";
+  EXPECT_EQ(canonicalize(path, {.merge_slashes = true}, arena).path.data(), path.data());
+}
+
 TEST(Canonicalize, OtherModes) {
   EXPECT_EQ(canonical("/a//b///c", {.merge_slashes = true}), "/a/b/c");
   EXPECT_EQ(canonical("/a%2f%2Fb%5cc", {true, true, EscapedSlashes::kUnescapeAndForward}), "/a/b/c");
@@ -287,8 +309,8 @@ TEST(Canonicalize, IsIdempotent) {
   const uint64_t seed = 20261124;
   SCOPED_TRACE("seed " + std::to_string(seed));
   Rng rng(seed);
-  constexpr std::string_view kAlphabet[] = {"/", "//", ".", "..",  "%2e", "%2E", "%2f", "%5C", "\\",
-                                            "a", "b",  "%", "%61", "%25", "?",   "#",   ";"};
+  constexpr std::string_view kAlphabet[] = {"/",   "//",  ".", "..", "%2e", "%2E", "%2f", "%5C", "\\",  "a", "b", "%",
+                                            "%61", "%25", "?", "#",  ";",   "{",   "4",   "%34", "%36", "2", "f"};
   for (int i = 0; i < 100'000; i++) {
     std::string p = "/";
     for (uint32_t n = rng.below(12); n > 0; n--) p += kAlphabet[rng.below(std::size(kAlphabet))];
@@ -302,6 +324,18 @@ TEST(Canonicalize, IsIdempotent) {
       ASSERT_EQ(path.find('\\'), path.npos) << p;
     }
   }
+}
+
+TEST(Canonicalize, TheFuzzCorpusKeepsTheOracles) {
+  unsigned files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(FUZZ_CORPUS "/path")) {
+    SCOPED_TRACE(entry.path().string());
+    std::ifstream f(entry.path(), std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(f), {}};
+    LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+    files++;
+  }
+  EXPECT_GE(files, 20u);
 }
 
 struct FakeSource : Source {

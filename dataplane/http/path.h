@@ -1,9 +1,10 @@
 // The one path canonicalizer: routing, authorization, the log and the upstream all see its result. Modes are Envoy's options as Istio's
 // pathNormalization sets them:
-//   NONE                       nothing
-//   BASE (istiod's default)    normalize_path: RFC 3986 dot segments removed, "\" becomes "/", escapes of unreserved characters decoded;
-//   %2F, %5C and "//" stay MERGE_SLASHES              BASE, and runs of "/" become one DECODE_AND_MERGE_SLASHES   %2F and %5C decoded
-//   first, then MERGE_SLASHES
+//   NONE                      nothing
+//   BASE (istiod's default)   normalize_path: RFC 3986 dot segments removed, "\" becomes "/", escapes of unreserved characters decoded,
+//                             characters that no path may have ("<>^`{|} and the quote) escaped; %2F, %5C and "//" stay
+//   MERGE_SLASHES             BASE, and runs of "/" become one
+//   DECODE_AND_MERGE_SLASHES  %2F and %5C decoded first, then MERGE_SLASHES
 // The query is kept as it is; a fragment is cut off (Istio's runtime setting). Idempotent. %00 and bad forms are refused (400
 // path_normalization_failed). Pure; writes into the arena only when something changes.
 #pragma once
