@@ -44,7 +44,8 @@ Agent::Agent(Bootstrap bootstrap, Publish publish, Log log)
 }
 
 Agent::~Agent() {
-  transport_.reset();  // its wake-ups use wake_fd_
+  transport_.reset();  // its wake-ups use wake_fd_, as does a save
+  kept_done(true);
   ::close(wake_fd_);
 }
 
@@ -53,6 +54,11 @@ std::expected<void, std::string> Agent::start(Usec now) {
   if (bootstrap_.resources) return load_files();
   load_kept();
   const XdsConfig& x = *bootstrap_.xds;
+  if (!x.tls && !x.address.starts_with("unix:") && !x.address.starts_with("127.") && !x.address.starts_with("localhost:") &&
+      !x.address.starts_with("[::1]:"))
+    log_(log::Level::kWarning,
+         "control plane " + x.address +
+             " is asked in plain text over a network: anybody on the way can rewrite the configuration; give xds.tls");
   const NodeConfig& n = bootstrap_.node;
   xds::TransportOptions o{.address = x.address, .tls = x.tls.has_value(), .server_name = x.server_name};
   if (x.tls) {
@@ -102,7 +108,7 @@ void Agent::load_kept() {
   tell_interest();
   log_(log::Level::kInfo, "kept resources: " + std::to_string(accepted_.size()) + " from " + loaded.from);
   publish(now_);
-  keep_at_ = kNever;
+  keep_at_ = keep_latest_ = kNever;
   keep_dirty_ = false;
 }
 
@@ -190,23 +196,42 @@ void Agent::publish(Usec now) {
   published_++;
   published_at_ = now;
   keep_dirty_ = true;
-  keep_at_ = std::min(keep_at_, now + kKeepDelay);
+  if (keep_latest_ == kNever) keep_latest_ = now + kKeepDelayMax;
+  keep_at_ = std::min(now + kKeepDelay, keep_latest_);
   log_(log::Level::kDebug, "tables published: generation " + std::to_string(snapshot_->generation) + ", " +
                                std::to_string(snapshot_->listeners.size()) + " listeners");
   publish_(snapshot_);
 }
 
-void Agent::keep(Usec now) {
-  keep_at_ = kNever;
-  keep_dirty_ = false;
-  if (bootstrap_.resources || bootstrap_.kept_dir == "off") return;
+std::vector<KeptResource> Agent::to_keep() const {
   std::vector<KeptResource> all;
   all.reserve(accepted_.size());
   for (const auto& [key, r] : accepted_) all.push_back({key.first, key.second, r.version, r.bytes});
-  const auto ok = kept_.save(all);
+  return all;
+}
+
+void Agent::keep(Usec now) {
+  if (keeping_.valid()) {  // the disk is slow
+    keep_at_ = now + kKeepDelay;
+    return;
+  }
+  keep_at_ = keep_latest_ = kNever;
+  keep_dirty_ = false;
+  if (bootstrap_.resources || bootstrap_.kept_dir == "off") return;
+  keeping_ = std::async(std::launch::async, [this, all = to_keep()] {
+    auto ok = kept_.save(all);
+    wake();
+    return ok;
+  });
+}
+
+// Takes the outcome of a save that has ended; `wait`: of any.
+void Agent::kept_done(bool wait) {
+  if (!keeping_.valid() || (!wait && keeping_.wait_for(std::chrono::seconds(0)) != std::future_status::ready)) return;
+  const auto ok = keeping_.get();
   if (!ok && kept_error_ != ok.error()) log_(log::Level::kWarning, "kept resources: " + ok.error());
   kept_error_ = ok ? "" : ok.error();
-  if (ok) kept_at_ = now;
+  if (ok) kept_at_ = mono_us();
 }
 
 Usec Agent::turn(Usec now) {
@@ -228,6 +253,7 @@ Usec Agent::turn(Usec now) {
     if (!changed.empty()) change(now);
   }
   if (dirty_ && (now - last_change_ >= kSettle || now - first_change_ >= kSettleMax) && is_warm(now)) publish(now);
+  kept_done(false);
   if (now >= keep_at_) keep(now);
   Usec next = std::min(secrets_at_, keep_at_);
   if (transport_ != nullptr) next = std::min(next, transport_->next_deadline());
@@ -245,7 +271,9 @@ void Agent::run(const std::function<void(Usec)>& each) {
     uint64_t count;
     (void)!::read(wake_fd_, &count, sizeof count);
   }
+  kept_done(true);
   if (keep_dirty_) keep(mono_us());
+  kept_done(true);
   std::vector<std::function<void()>> left;
   {
     std::lock_guard lock(mutex_);

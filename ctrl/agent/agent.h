@@ -8,10 +8,16 @@
 // Publishing: what changed is built and published when the stream has been quiet for kSettle, at the latest kSettleMax after the first
 // change, so that one push of the control plane (CDS, EDS, LDS, RDS within milliseconds) becomes one snapshot. While endpoints or routes
 // that the new resources name are still on their way the publishing waits for them, at most kWarmMax per name: what serves goes on serving.
-// Kept: kKeepDelay after the last change the accepted resources (not secrets) are saved; at start they are applied and published before the
-// control plane is asked. Secrets are looked at every kSecretsEvery. Thread: everything runs on the control thread (the one that calls
-// run() or turn()), except post(), ask() and stop(), which are for any thread. Errors: start() fails only for what makes no sense to run
-// with (resources that cannot be read); everything later is in the status and the log.
+//
+// Kept: when nothing has changed for kKeepDelay (kKeepDelayMax at the latest) the accepted resources, not secrets, are saved, on a thread
+// of its own: the disk's sync must not hold up a push. At start they are applied and published before the control plane is asked. Secrets
+// are looked at every kSecretsEvery.
+//
+// Thread: everything runs on the control thread (the one that calls run() or turn()), except post(), ask() and stop(), which are for any
+// thread.
+//
+// Errors: start() fails only for what makes no sense to run with (resources that cannot be read); everything later is in the status and
+// the log.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -40,7 +46,7 @@ namespace sluice::agent {
 
 constexpr Usec kSettle = 10 * kMs, kSettleMax = 100 * kMs;
 constexpr Usec kWarmMax = 2 * kSec;
-constexpr Usec kKeepDelay = 1 * kSec;
+constexpr Usec kKeepDelay = 1 * kSec, kKeepDelayMax = 10 * kSec;  // quiet for so long; at the latest
 constexpr Usec kSecretsEvery = 1 * kSec;
 
 struct AgentStatus {
@@ -130,6 +136,8 @@ class Agent final : private xds::Sink, private compile::SecretSource {
   bool is_warm(Usec now);
   void publish(Usec now);
   void keep(Usec now);
+  void kept_done(bool wait);
+  std::vector<KeptResource> to_keep() const;
   std::vector<const compile::Secret*> secrets_in_use() const;  // that the last build asked for
 
   const Bootstrap bootstrap_;
@@ -150,8 +158,10 @@ class Agent final : private xds::Sink, private compile::SecretSource {
   std::shared_ptr<const tables::Snapshot> snapshot_;
   bool dirty_ = false, keep_dirty_ = false, was_answered_ = false;
   std::string said_error_;  // last_error that was logged
-  Usec first_change_ = 0, last_change_ = 0, keep_at_ = kNever, secrets_at_ = 0, published_at_ = 0, kept_at_ = 0, now_ = 0;
+  Usec first_change_ = 0, last_change_ = 0, keep_at_ = kNever, keep_latest_ = kNever, secrets_at_ = 0, published_at_ = 0, kept_at_ = 0,
+       now_ = 0;
   uint64_t published_ = 0;
+  std::future<std::expected<void, std::string>> keeping_;  // a save under way
   std::string kept_from_, kept_error_;
 
   int wake_fd_ = -1;

@@ -409,6 +409,51 @@ TEST_F(AgentTest, WhatTheControlPlaneRemovesGoes) {
   EXPECT_EQ(agent->status(now).types[1].s.held, 1u);  // its assignment went with it
 }
 
+// 2,000 services and an edit of one: it costs one endpoint table, not the world.
+TEST_F(AgentTest, OneEditOfThousandsOfServicesKeepsWhatDidNotChange) {
+  ControlPlane control;
+  for (int i = 0; i < 2000; i++) {
+    const std::string n = "outbound|80||service-" + std::to_string(i) + ".default.svc.cluster.local";
+    control.set(Type::kCluster, n, eds_cluster(n));
+    control.set(Type::kEndpoint, n, assignment(n, "10.0.0.1"));
+  }
+  const std::string edited = "outbound|80||service-7.default.svc.cluster.local", other = "outbound|80||service-8.default.svc.cluster.local";
+  control.start(address());
+  start(bootstrap());
+  ASSERT_TRUE(turn_until([&] { return endpoints(edited) == 1 && endpoints(other) == 1; }));
+  const auto before = published.back();
+  control.set(Type::kEndpoint, edited, assignment(edited, "10.0.0.2"));
+  tick();
+  const Usec pushed = now;
+  control.push();
+  ASSERT_TRUE(turn_until([&] { return published.back() != before; }));
+  EXPECT_LT(now - pushed, 200 * kMs);
+  EXPECT_EQ(cluster(*published.back(), other), cluster(*before, other));
+  EXPECT_NE(cluster(*published.back(), edited), cluster(*before, edited));
+  EXPECT_EQ(agent->status(now).types[1].s.applied, 2001u);
+}
+
+TEST_F(AgentTest, PlainTextOverANetworkIsWarnedOf) {
+  Bootstrap b = bootstrap();
+  b.xds->address = "192.0.2.1:15010";
+  start(b);
+  EXPECT_TRUE(logged("plain text over a network"));
+}
+
+TEST_F(AgentTest, AFolderThatCannotKeepIsSaidAndServingGoesOn) {
+  std::ofstream(dir / "file") << "x";
+  Bootstrap b = bootstrap();
+  b.kept_dir = dir / "file" / "kept";
+  ControlPlane control;
+  control.set(Type::kCluster, "a", eds_cluster("a"));
+  control.set(Type::kEndpoint, "a", assignment("a", "10.0.0.1"));
+  control.start(address());
+  start(b);
+  ASSERT_TRUE(turn_until([&] { return !agent->status(now).kept_error.empty(); }));
+  EXPECT_EQ(endpoints("a"), 1u);
+  EXPECT_TRUE(logged("cannot make the folder"));
+}
+
 TEST_F(AgentTest, PostedFunctionsRunOnTheLoopAndAskWaits) {
   start(bootstrap());
   std::thread loop([&] { agent->run({}); });
