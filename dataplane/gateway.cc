@@ -123,10 +123,10 @@ class Gateway {
     publisher_ = std::make_unique<worker::Publisher>(b_.workers);
     // Without a passed self-test the workers get no handshake service, and chains with TLS refuse connections.
     if (const auto tested = tls::self_test(worker::clock_now())) {
-      say("TLS: " + tls::engines());
+      console_.say(log::Level::kInfo, "TLS: " + tls::engines());
       handshakes_ = std::make_unique<tls::HandshakeService>(tls::HandshakeServiceConfig{.threads = std::max(1u, std::thread::hardware_concurrency() / 2), .workers = b_.workers});
     } else {
-      say(tested.error());
+      console_.say(log::Level::kError, tested.error());
     }
     writer_ = std::make_unique<log::Writer>(b_.log_dir, b_.log_stdout ? "/dev/stdout" : "");
     secrets_.isn = random_value<SipKey>();
