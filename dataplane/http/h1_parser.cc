@@ -332,7 +332,10 @@ Refusal RequestParser::target(std::string_view t) {
   if (after == t.npos) return Refusal::kRequestLine;
   if (head_.scheme == "https" && !tls_) return Refusal::kHttpsOnPlain;
   const size_t end = std::min(t.find_first_of("/?#", after), t.size());
+  if (end < t.size() && t[end] == '#') return Refusal::kRequestLine;
   head_.authority = t.substr(after, end - after);
+  if (const size_t at = head_.authority.rfind('@'); at != std::string_view::npos)
+    head_.authority.remove_prefix(at + 1);  // userinfo is dropped, as in Envoy
   head_.has_authority = true;
   if (head_.authority.empty() || !valid_authority(head_.authority)) return Refusal::kRequestLine;
   if (end == t.size()) {
@@ -363,6 +366,16 @@ Refusal RequestParser::finish_head() {
   if (!valid_authority(head_.authority)) return Refusal::kAuthority;
   head_.fields.remove("host");
   if (!frame(head_.fields, false)) return refusal_;
+  // Envoy's list of what Connection may not have removed.
+  bool forbidden = false;
+  for (const Field& f : head_.fields.all())
+    if (f.name == "connection")
+      each_token(f.value, [&](std::string_view token) {
+        for (std::string_view name : {"host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
+          forbidden |= equals_ignore_case(token, name);
+        forbidden |= token.front() == ':';
+      });
+  if (forbidden) return Refusal::kConnection;
   close_ = head_.fields.has_token("connection", "close");
   return Refusal::kNone;
 }

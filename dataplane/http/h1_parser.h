@@ -19,25 +19,26 @@
 namespace sluice::http {
 
 // Why a message was refused: Envoy's status, body text and %RESPONSE_CODE_DETAILS%. A row needs a test (h1_parser_test.cc).
-#define SLUICE_HTTP_REFUSALS(X)                                                                                 \
-  X(kNone, 0, "")                                                                                               \
-  X(kRequestLine, 400, "http1.codec_error") /* method, spaces, target form, version syntax */                   \
-  X(kLowVersion, 426, "low_version")                                                                            \
-  X(kHttpsOnPlain, 403, "http1.https_url_on_plaintext_connection")                                              \
-  X(kInvalidCharacters, 400, "http1.invalid_characters") /* NUL, control bytes, DEL */                          \
-  X(kFieldLine, 400, "http1.codec_error")                /* no colon, bad name, space before colon, obs-fold */ \
-  X(kLineEnd, 400, "http1.codec_error")                  /* bare CR or LF */                                    \
-  X(kTooLarge, 431, "http1.headers_too_large")                                                                  \
-  X(kTooMany, 431, "http1.too_many_headers")                                                                    \
-  X(kHostTwice, 400, "http1.multiple_host_headers")                                                             \
-  X(kAuthority, 400, "http.invalid_authority")                                                                  \
-  X(kContentLength, 400, "http1.codec_error")                                                                   \
-  X(kLengthAndCoding, 400, "http1.content_length_and_chunked_not_allowed")                                      \
-  X(kCoding, 501, "http1.invalid_transfer_encoding")                                                            \
-  X(kChunk, 400, "http1.codec_error")                                                                           \
-  X(kTrailer, 400, "http1.codec_error")                                                                         \
-  X(kStatusLine, 502, "protocol_error")                                                                         \
-  X(kBodyNotAllowed, 502, "protocol_error") /* a length on 204, a body on 1xx */                                \
+#define SLUICE_HTTP_REFUSALS(X)                                                                                       \
+  X(kNone, 0, "")                                                                                                     \
+  X(kRequestLine, 400, "http1.codec_error") /* method, spaces, target form, version syntax */                         \
+  X(kLowVersion, 426, "low_version")                                                                                  \
+  X(kHttpsOnPlain, 403, "http1.https_url_on_plaintext_connection")                                                    \
+  X(kInvalidCharacters, 400, "http1.invalid_characters") /* NUL, control bytes, DEL */                                \
+  X(kFieldLine, 400, "http1.codec_error")                /* no colon, bad name, space before colon, obs-fold */       \
+  X(kLineEnd, 400, "http1.codec_error")                  /* bare CR or LF */                                          \
+  X(kTooLarge, 431, "http1.headers_too_large")                                                                        \
+  X(kTooMany, 431, "http1.too_many_headers")                                                                          \
+  X(kHostTwice, 400, "http1.multiple_host_headers")                                                                   \
+  X(kAuthority, 400, "http.invalid_authority")                                                                        \
+  X(kConnection, 400, "http1.connection_header_rejected") /* names a field that says who the client or the host is */ \
+  X(kContentLength, 400, "http1.codec_error")                                                                         \
+  X(kLengthAndCoding, 400, "http1.content_length_and_chunked_not_allowed")                                            \
+  X(kCoding, 501, "http1.invalid_transfer_encoding")                                                                  \
+  X(kChunk, 400, "http1.codec_error")                                                                                 \
+  X(kTrailer, 400, "http1.codec_error")                                                                               \
+  X(kStatusLine, 502, "protocol_error")                                                                               \
+  X(kBodyNotAllowed, 502, "protocol_error") /* a length on 204, a body on 1xx */                                      \
   X(kNoMemory, 503, "overload")
 
 enum class Refusal : uint8_t {

@@ -131,6 +131,13 @@ INSTANTIATE_TEST_SUITE_P(
         RefusalRow{"bad name", get("x(y): v\r\n"), Refusal::kFieldLine}, RefusalRow{"second Host", get("Host: b\r\n"), Refusal::kHostTwice},
         RefusalRow{"same Host twice", get("Host: a\r\n"), Refusal::kHostTwice},
         RefusalRow{"space in Host", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Refusal::kAuthority},
+        RefusalRow{"Connection names Host", get("Connection: close, Host\r\n"), Refusal::kConnection},
+        RefusalRow{"Connection names x-forwarded-for", get("Connection: X-Forwarded-For\r\n"), Refusal::kConnection},
+        RefusalRow{"Connection names x-forwarded-host", get("Connection: a\r\nConnection: b, x-forwarded-host\r\n"), Refusal::kConnection},
+        RefusalRow{"Connection names x-forwarded-proto", get("Connection: x-forwarded-proto\r\n"), Refusal::kConnection},
+        RefusalRow{"Connection names a pseudo-header", get("Connection: :path\r\n"), Refusal::kConnection},
+        RefusalRow{"fragment for a path", "GET http://a#b HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
+        RefusalRow{"nothing but userinfo", "GET http://u@/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"CL and TE", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Refusal::kLengthAndCoding},
         RefusalRow{"TE identity and CL", post("Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nhi"), Refusal::kLengthAndCoding},
         RefusalRow{"CL twice", post("Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi"), Refusal::kContentLength},
@@ -192,6 +199,7 @@ TEST(H1Request, TakesTwoEmptyLinesAbsoluteTargetsAndLengths) {
   Parsed p = parse_request("GET http://b.example:81/x?y HTTP/1.1\r\nHost: a\r\n\r\n");
   EXPECT_EQ(p.authority, "b.example:81");
   EXPECT_EQ(p.path, "/x?y");
+  EXPECT_EQ(parse_request("GET http://u:p@b:1/ HTTP/1.1\r\nHost: a\r\n\r\n").authority, "b:1");
   EXPECT_EQ(parse_request("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n").path, "/?q");
   EXPECT_EQ(parse_request("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path, "*");
   p = parse_request(post("Content-Length: 0002\r\nConnection: x, Close\r\n\r\nhiGET"));

@@ -1,5 +1,5 @@
-// A request from its first byte to its action. Head checks, normalization and header mutation come in the order of Envoy's connection manager;
-// then the route is looked up, the RBAC filters speak, and only then does anything that routing decided take effect.
+// A request from its first byte to its action. Head checks, normalization and header mutation come in the order of Envoy's connection
+// manager; then the route is looked up, the RBAC filters speak, and only then does anything that routing decided take effect.
 #include <algorithm>
 
 #include "dataplane/http/status.h"
@@ -156,9 +156,9 @@ void Proxy::start(ExchangeId id) {
   }
 
   const tables::Snapshot& t = *c_.tables;
-  x.routes = x.hcm->inline_routes != nullptr                     ? x.hcm->inline_routes
+  x.routes = x.hcm->inline_routes != nullptr                ? x.hcm->inline_routes
              : x.hcm->route_config < t.route_configs.size() ? t.route_configs[x.hcm->route_config]
-                                                                 : nullptr;
+                                                            : nullptr;
   if (x.routes != nullptr && r.method != "CONNECT") {
     x.host = route::find_virtual_host(*x.routes, r.authority);
     if (x.host != nullptr) x.route = route::find_route(*x.host, r, scratch_, c_.rng);
@@ -208,16 +208,15 @@ bool Proxy::check_head(ExchangeId id) {
       x.close_downstream = true;
       local_reply(id, 400, "", "path_normalization_failed");
       return false;
-    case http::CanonicalPath::Verdict::kRedirect:
-      local_reply(id, 307, "", "path_normalization_failed", canonical.path);
-      return false;
+    case http::CanonicalPath::Verdict::kRedirect: local_reply(id, 307, "", "path_normalization_failed", canonical.path); return false;
   }
   return false;
 }
 
 Proxy::RbacVerdict Proxy::rbac(const tables::RbacFilter& filter, const authz::Request& request) {
   if (filter.shadow_program != nullptr)
-    (filter.shadow_program->evaluate(request).verdict == authz::Verdict::kAllow ? c_.counters.rbac_shadow_allowed : c_.counters.rbac_shadow_denied)
+    (filter.shadow_program->evaluate(request).verdict == authz::Verdict::kAllow ? c_.counters.rbac_shadow_allowed
+                                                                                : c_.counters.rbac_shadow_denied)
         .add();
   if (filter.program == nullptr) {
     // Rules without a program cannot be: the compiler refuses them. Should they be, they deny.
@@ -318,7 +317,8 @@ void Proxy::redirect(ExchangeId id) {
     location += to.host;
   } else {
     const auto [host, port] = split_port(x.request.authority);
-    const bool default_port = (x.request.scheme == "http" && port == "80" && scheme == "https") || (x.request.scheme == "https" && port == "443" && scheme == "http");
+    const bool default_port = (x.request.scheme == "http" && port == "80" && scheme == "https") ||
+                              (x.request.scheme == "https" && port == "443" && scheme == "http");
     location += to.port || default_port ? host : x.request.authority;
   }
   if (to.port) location.append(":").append(std::to_string(*to.port));
@@ -366,7 +366,13 @@ void Proxy::prepare_upstream_request(Exchange& x) {
   const Usec expected = per_try != 0 && (action.timeout == 0 || per_try < action.timeout) ? per_try : action.timeout;
   if (expected != 0) r.fields.set("x-envoy-expected-rq-timeout-ms", std::to_string(expected / kMs));
 
-  x.request_chunked = x.parser->framing() == http::Framing::kChunked;
+  // The framing is ours, whatever `Connection: content-length` or the route's operations made of the head: a length that is gone becomes
+  // chunks (as in Envoy), or the body would be the origin's next request.
+  const http::Framing framing = x.parser->framing();
+  x.request_chunked = framing == http::Framing::kChunked || (framing == http::Framing::kLength && !r.fields.has("content-length"));
+  if (framing != http::Framing::kLength || x.request_chunked) r.fields.remove("content-length");
+  else r.fields.set("content-length", std::to_string(x.parser->content_length()));
+  r.fields.remove("transfer-encoding");
   if (x.request_chunked) r.fields.set("transfer-encoding", "chunked");
   else if (x.parser->framing() == http::Framing::kNone && !x.upgrade && r.method != "GET" && r.method != "HEAD" && r.method != "DELETE" &&
            r.method != "TRACE")

@@ -21,7 +21,8 @@ uint32_t retry_conditions(const http::ResponseHead& r, const tables::RetryPolicy
   if (r.status >= 500) on |= tables::kRetry5xx;
   if (r.status == 502 || r.status == 503 || r.status == 504) on |= tables::kRetryGatewayError;
   if (r.status == 409) on |= tables::kRetryRetriable4xx;
-  if (std::ranges::find(policy.retriable_status_codes, r.status) != policy.retriable_status_codes.end()) on |= tables::kRetryRetriableStatusCodes;
+  if (std::ranges::find(policy.retriable_status_codes, r.status) != policy.retriable_status_codes.end())
+    on |= tables::kRetryRetriableStatusCodes;
   if (r.fields.has("x-envoy-ratelimited")) {
     on &= ~(tables::kRetry5xx | tables::kRetryGatewayError);
     on |= tables::kRetryEnvoyRateLimited;
@@ -68,17 +69,18 @@ bool Proxy::response_head(ExchangeId id) {
   }
   x.try_deadline = kNever;
   if (!x.request_complete) x.close_downstream = true;  // an early answer ends the connection (Envoy)
+  http::strip_hop_by_hop_response(r.fields);
+  for (const tables::HeaderOperations* ops : {&x.target->headers, &x.route->headers, &x.host->headers, &x.routes->headers})
+    apply_response(*ops, r, x.request, x.record, text_);
+  // What the head says of the body's length is what we send, also where an operation took the length away.
   const http::Framing framing = x.response_parser->framing();
-  x.response_chunked = framing == http::Framing::kChunked || framing == http::Framing::kUntilClose;
+  x.response_chunked = framing == http::Framing::kChunked || framing == http::Framing::kUntilClose ||
+                       (framing == http::Framing::kLength && !r.fields.has("content-length"));
   if (x.response_chunked) {
     r.fields.remove("content-length");
     r.fields.set("transfer-encoding", "chunked");
   }
-  http::strip_hop_by_hop_response(r.fields);
-  for (const tables::HeaderOperations* ops : {&x.target->headers, &x.route->headers, &x.host->headers, &x.routes->headers})
-    apply_response(*ops, r, x.request, x.record, text_);
-  if (x.request_complete)
-    r.fields.set("x-envoy-upstream-service-time", std::to_string((c_.now.mono_us - x.record.upstream_sent_us) / kMs));
+  if (x.request_complete) r.fields.set("x-envoy-upstream-service-time", std::to_string((c_.now.mono_us - x.record.upstream_sent_us) / kMs));
   x.record.details = "via_upstream";
   finish_head(x);
   queue_head(x, {});
@@ -154,7 +156,8 @@ void Proxy::finish_head(Exchange& x) {
   const tables::Hcm& hcm = *x.hcm;
   http::FieldList& f = x.response.fields;
   using Server = tables::Hcm::ServerHeader;
-  if (hcm.server_header == Server::kOverwrite || (hcm.server_header == Server::kAppendIfAbsent && !f.has("server"))) f.set("server", hcm.server_name);
+  if (hcm.server_header == Server::kOverwrite || (hcm.server_header == Server::kAppendIfAbsent && !f.has("server")))
+    f.set("server", hcm.server_name);
   if (!f.has("date")) f.set("date", date_.at(c_.now.wall_us));
   if (hcm.always_set_request_id_in_response)
     if (const auto request_id = x.request.fields.first("x-request-id")) f.set("x-request-id", *request_id);
@@ -322,7 +325,8 @@ void Proxy::stall(Exchange& x) {
 }
 
 void Proxy::arm(Exchange& x) {
-  const Usec at = std::min({x.head_deadline, x.request_deadline, x.route_deadline, x.try_deadline, x.idle_deadline, x.stall_deadline, x.backoff_until});
+  const Usec at =
+      std::min({x.head_deadline, x.request_deadline, x.route_deadline, x.try_deadline, x.idle_deadline, x.stall_deadline, x.backoff_until});
   if (at == kNever) c_.wheel.cancel(x.timer);
   else c_.wheel.arm(x.timer, at);
 }
