@@ -119,7 +119,7 @@ std::optional<uint32_t> Balancer::pick(const tables::Cluster& cluster, EndpointS
   if (seen_ != cluster.endpoints) rebuild(cluster, rng);
   if (std::all_of(levels_.begin(), levels_.end(), [](const Level& l) { return l.usable.empty(); })) return std::nullopt;
   uint32_t index = pick_once(cluster, states, rng);
-  for (uint32_t i = 1; i < attempts_max && std::ranges::find(tried, seen_->endpoints[index].id) != tried.end(); i++)
+  for (uint32_t i = 0; i < attempts_max && std::ranges::find(tried, seen_->endpoints[index].id) != tried.end(); i++)
     index = pick_once(cluster, states, rng);
   return index;
 }

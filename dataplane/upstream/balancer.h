@@ -40,7 +40,7 @@ class EndpointStates {
 class Balancer {
  public:
   // The index into cluster.endpoints->endpoints, or nullopt when none is usable (UH). `tried` are endpoint ids that a retry avoids:
-  // up to attempts_max picks are made to find another, then the last pick stands (Envoy: host_selection_retry_max_attempts).
+  // up to attempts_max more picks are made to find another, then the last pick stands (Envoy: host_selection_retry_max_attempts).
   std::optional<uint32_t> pick(const tables::Cluster& cluster, EndpointStates& states, Rng& rng, std::span<const uint32_t> tried = {},
                                uint32_t attempts_max = 1);
 

@@ -107,6 +107,16 @@ TEST(Balancer, ALowerPriorityServesOnlyWhenTheHigherIsShort) {
   EXPECT_FALSE(balancer.pick(c, states, rng));  // UH
 }
 
+TEST(Balancer, EvenOneAttemptLooksForAnotherEndpointOnceAndWithoutAnotherTheLastStands) {
+  const auto two = cluster_of({{1, 0}, {1, 0}}, tables::LbPolicy::kRoundRobin), one = cluster_of({{1, 0}}, tables::LbPolicy::kRoundRobin);
+  EndpointStates states;
+  Rng rng(5);
+  const uint32_t tried[] = {0};
+  Balancer of_two, of_one;
+  for (int i = 0; i < 50; i++) EXPECT_EQ(*of_two.pick(two, states, rng, tried, 1), 1u);
+  EXPECT_EQ(*of_one.pick(one, states, rng, tried, 5), 0u);
+}
+
 TEST(Balancer, ARetryAvoidsWhatItTried) {
   const auto c = cluster_of({{1, 0}, {1, 0}}, tables::LbPolicy::kRoundRobin);
   EndpointStates states;
