@@ -334,21 +334,13 @@ Refusal RequestParser::target(std::string_view t) {
   const size_t end = std::min(t.find_first_of("/?#", after), t.size());
   if (end < t.size() && t[end] == '#') return Refusal::kRequestLine;
   head_.authority = t.substr(after, end - after);
-  if (const size_t at = head_.authority.rfind('@'); at != std::string_view::npos)
-    head_.authority.remove_prefix(at + 1);  // userinfo is dropped, as in Envoy
   head_.has_authority = true;
-  if (head_.authority.empty() || !valid_authority(head_.authority)) return Refusal::kRequestLine;
-  if (end == t.size()) {
-    head_.path = "/";
-  } else if (t[end] == '/') {
-    head_.path = t.substr(end);
-  } else {  // "http://host?query": an empty path is "/" (RFC 9110 4.2.3)
-    auto* p = static_cast<char*>(arena_.alloc(t.size() - end + 1));
-    if (p == nullptr) return Refusal::kNoMemory;
-    *p = '/';
-    std::ranges::copy(t.substr(end), p + 1);
-    head_.path = {p, t.size() - end + 1};
-  }
+  if (!valid_authority(head_.authority)) return Refusal::kRequestLine;
+  if (const size_t at = head_.authority.find('@'); at != std::string_view::npos)
+    head_.authority.remove_prefix(at + 1);  // userinfo is dropped
+  if (head_.authority.empty() || head_.authority.find('@') != std::string_view::npos) return Refusal::kRequestLine;
+  // INTERPRETATION(deviate): "http://host?query" has the path "/" by RFC 9110 4.2.3; Envoy takes "?query" and refuses it (404).
+  head_.path = end == t.size() ? std::string_view("/") : t.substr(end);
   return Refusal::kNone;
 }
 

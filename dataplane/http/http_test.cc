@@ -137,6 +137,8 @@ INSTANTIATE_TEST_SUITE_P(
         RefusalRow{"Connection names x-forwarded-proto", get("Connection: x-forwarded-proto\r\n"), Refusal::kConnection},
         RefusalRow{"Connection names a pseudo-header", get("Connection: :path\r\n"), Refusal::kConnection},
         RefusalRow{"fragment for a path", "GET http://a#b HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
+        RefusalRow{"two userinfos", "GET http://u@v@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
+        RefusalRow{"userinfo with |", "GET http://u|@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"nothing but userinfo", "GET http://u@/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"CL and TE", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Refusal::kLengthAndCoding},
         RefusalRow{"TE identity and CL", post("Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nhi"), Refusal::kLengthAndCoding},
@@ -200,7 +202,8 @@ TEST(H1Request, TakesTwoEmptyLinesAbsoluteTargetsAndLengths) {
   EXPECT_EQ(p.authority, "b.example:81");
   EXPECT_EQ(p.path, "/x?y");
   EXPECT_EQ(parse_request("GET http://u:p@b:1/ HTTP/1.1\r\nHost: a\r\n\r\n").authority, "b:1");
-  EXPECT_EQ(parse_request("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n").path, "/?q");
+  EXPECT_EQ(parse_request("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n").path, "?q");  // 404 absolute_path_rejected, as in Envoy
+  EXPECT_EQ(parse_request("GET http://b HTTP/1.1\r\nHost: a\r\n\r\n").path, "/");
   EXPECT_EQ(parse_request("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path, "*");
   p = parse_request(post("Content-Length: 0002\r\nConnection: x, Close\r\n\r\nhiGET"));
   EXPECT_EQ(p.body, "hi");
