@@ -6,13 +6,8 @@ namespace sluice::http {
 namespace {
 
 // Of an external request: what would let a stranger steer the proxy or pass for it (Envoy: ConnectionManagerUtility::cleanInternalHeaders
-// and its kin).
+// and its kin; compared with Envoy 1.37 name by name). At the edge, where use_remote_address says that the peer is the client, more goes.
 constexpr std::string_view kNotFromStrangers[] = {"x-envoy-internal",
-                                                  "x-envoy-decorator-operation",
-                                                  "x-envoy-downstream-service-cluster",
-                                                  "x-envoy-downstream-service-node",
-                                                  "x-envoy-original-path",
-                                                  "x-envoy-original-host",
                                                   "x-envoy-retriable-status-codes",
                                                   "x-envoy-retriable-header-names",
                                                   "x-envoy-retry-on",
@@ -22,20 +17,36 @@ constexpr std::string_view kNotFromStrangers[] = {"x-envoy-internal",
                                                   "x-envoy-upstream-rq-timeout-ms",
                                                   "x-envoy-upstream-rq-per-try-timeout-ms",
                                                   "x-envoy-upstream-rq-timeout-alt-response",
+                                                  "x-envoy-upstream-stream-duration-ms",
                                                   "x-envoy-expected-rq-timeout-ms",
                                                   "x-envoy-force-trace",
                                                   "x-envoy-ip-tags",
                                                   "x-envoy-original-url",
-                                                  "x-envoy-hedge-on-per-try-timeout",
-                                                  "x-envoy-attempt-count"};
+                                                  "x-envoy-hedge-on-per-try-timeout"};
+constexpr std::string_view kNotAtTheEdge[] = {"x-envoy-decorator-operation", "x-envoy-downstream-service-cluster",
+                                              "x-envoy-downstream-service-node", "x-envoy-original-path", "x-envoy-original-host"};
 
-// The address that the last `hops` proxies in front of us saw: the hops-th from the right of x-forwarded-for, before we append to it.
+// The address that the last `hops` proxies in front of us saw: the hops-th from the right of x-forwarded-for, before we append to it. An
+// empty element counts, or a stranger's comma would move the place that is trusted.
 std::optional<IpAddress> from_xff(const FieldList& fields, uint32_t hops) {
   const auto value = fields.joined("x-forwarded-for");
   if (!value) return std::nullopt;
-  std::vector<std::string_view> parts;
-  each_token(*value, [&](std::string_view t) { parts.push_back(t); });
-  return parts.size() < hops ? std::nullopt : IpAddress::parse(parts[parts.size() - hops]);
+  std::string_view rest = *value;
+  for (;; hops--) {
+    const size_t comma = rest.rfind(',');
+    if (hops <= 1) return IpAddress::parse(trim(rest.substr(comma == rest.npos ? 0 : comma + 1)));
+    if (comma == rest.npos) return std::nullopt;
+    rest = rest.substr(0, comma);
+  }
+}
+
+// RFC 9110 10.1.3: no fragment and no userinfo; Envoy removes such a referer, and a relative one that could be taken for a scheme.
+bool referer_stands(std::string_view referer) {
+  if (std::ranges::any_of(referer, [](char c) { return uint8_t(c) <= 0x20 || uint8_t(c) >= 0x7f || c == '#'; })) return false;
+  const size_t scheme = referer.find("://");
+  if (scheme == referer.npos || referer.find('/') < scheme) return referer.substr(0, referer.find('/')).find(':') == referer.npos;
+  const std::string_view rest = referer.substr(scheme + 3);
+  return rest.substr(0, rest.find_first_of("/?")).find('@') == rest.npos;
 }
 
 void client_certificate(RequestHead& head, const ForwardingOptions& o, const ConnectionFacts& facts) {
@@ -135,8 +146,8 @@ IpAddress mutate_request(RequestHead& head, const ForwardingOptions& o, const Co
     }
     edge = true;  // istiod sets no internal addresses, so every caller is external
     if (!o.skip_xff_append) {
-      const auto before = f.joined("x-forwarded-for");  // one field, however many came
-      f.set("x-forwarded-for", (before ? std::string(*before) + "," : "") + facts.remote.ip.to_string());
+      const auto before = f.joined("x-forwarded-for").value_or("");  // one field, however many came
+      f.set("x-forwarded-for", (before.empty() ? "" : std::string(before) + ",") + facts.remote.ip.to_string());
     }
     if (o.xff_trusted_hops == 0 || !f.has("x-forwarded-proto")) f.set("x-forwarded-proto", proto);
     if (o.append_x_forwarded_port && (o.xff_trusted_hops == 0 || !f.has("x-forwarded-port")))
@@ -145,12 +156,12 @@ IpAddress mutate_request(RequestHead& head, const ForwardingOptions& o, const Co
     if (const auto a = from_xff(f, o.xff_trusted_hops + 1)) client = *a;
     if (!f.has("x-forwarded-proto")) f.set("x-forwarded-proto", proto);
   }
-  if (edge) {
-    f.remove_if([](const Field& x) {
-      return x.name.starts_with("x-envoy-") && std::ranges::find(kNotFromStrangers, x.name) != std::end(kNotFromStrangers);
-    });
-    f.set("x-envoy-external-address", client.to_string());
-  }
+  f.remove_if([&](const Field& x) {
+    if (x.name == "referer") return !referer_stands(x.value);
+    const auto in = [&](const auto& names) { return std::ranges::find(names, x.name) != std::end(names); };
+    return x.name.starts_with("x-envoy-") && (in(kNotFromStrangers) || (edge && in(kNotAtTheEdge)));
+  });
+  if (edge) f.set("x-envoy-external-address", client.to_string());
   if (o.generate_request_id && ((edge && !o.preserve_external_request_id) || !f.has("x-request-id"))) f.set("x-request-id", uuid(rng));
   client_certificate(head, o, facts);
   return client;

@@ -46,8 +46,8 @@ struct UpgradeRequest {
 UpgradeRequest strip_hop_by_hop_request(FieldList& fields);
 void strip_hop_by_hop_response(FieldList& fields);
 
-// x-forwarded-for, x-forwarded-proto, x-envoy-external-address, x-envoy-* of a stranger, x-request-id, x-forwarded-client-cert. Returns the
-// trusted client's address.
+// x-forwarded-for, x-forwarded-proto, x-envoy-external-address, x-envoy-* of a stranger, referer, x-request-id, x-forwarded-client-cert.
+// Returns the trusted client's address.
 IpAddress mutate_request(RequestHead& head, const ForwardingOptions& options, const ConnectionFacts& facts, Rng& rng);
 
 std::string uuid(Rng& rng);  // version 4 (RFC 9562)

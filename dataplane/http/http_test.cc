@@ -417,6 +417,65 @@ TEST(HeadersPolicy, TrustedHopsChooseTheClient) {
   EXPECT_EQ(mutate_request(head, hcm, {{Ipv4{1}, 80}, {*IpAddress::parse("10.10.0.2"), 1}, false, {}}, rng).to_string(), "5.6.7.8");
 }
 
+// Each row was asked of Envoy 1.37 (peer 10.10.0.2 here, another address there).
+TEST(HeadersPolicy, TheTrustedPlaceInXForwardedForIsCountedByCommas) {
+  struct Row {
+    const char *xff, *client, *forwarded;
+    uint32_t hops;
+  };
+  const Row rows[] = {{"1.1.1.1,2.2.2.2 ,3.3.3.3", "2.2.2.2", "1.1.1.1,2.2.2.2 ,3.3.3.3,10.10.0.2", 2},
+                      {"1.1.1.1,,2.2.2.2", "10.10.0.2", "1.1.1.1,,2.2.2.2,10.10.0.2", 2},
+                      {"1.1.1.1", "10.10.0.2", "1.1.1.1,10.10.0.2", 2},
+                      {"1.1.1.1, junk", "10.10.0.2", "1.1.1.1, junk,10.10.0.2", 1},
+                      {"", "10.10.0.2", "10.10.0.2", 1},
+                      {",", "10.10.0.2", ",,10.10.0.2", 1}};
+  for (const Row& row : rows) {
+    Arena arena(pool());
+    RequestHead head(arena);
+    head.fields.add("x-forwarded-for", row.xff);
+    ForwardingOptions hcm;
+    hcm.use_remote_address = true;
+    hcm.xff_trusted_hops = row.hops;
+    Rng rng(1);
+    EXPECT_EQ(mutate_request(head, hcm, {{Ipv4{1}, 80}, {*IpAddress::parse("10.10.0.2"), 1}, false, {}}, rng).to_string(), row.client)
+        << row.xff;
+    EXPECT_EQ(head.fields.joined("x-forwarded-for"), row.forwarded);
+  }
+}
+
+TEST(HeadersPolicy, WhatEnvoyTakesFromStrangersAtTheEdgeAndBehindAProxy) {
+  struct Row {
+    const char *name, *value;
+    bool at_edge, behind;
+  };
+  const Row rows[] = {{"x-envoy-attempt-count", "3", true, true},
+                      {"x-envoy-upstream-stream-duration-ms", "1", false, false},
+                      {"x-envoy-decorator-operation", "d", false, true},
+                      {"x-envoy-original-path", "/x", false, true},
+                      {"x-envoy-internal", "true", false, false},
+                      {"x-envoy-max-retries", "9", false, false},
+                      {"x-envoy-peer-metadata", "z", true, true},
+                      {"referer", "http://h/a?b@c", true, true},
+                      {"referer", "http://u@h/", false, false},
+                      {"referer", "/a#b", false, false},
+                      {"referer", "a:b", false, false},
+                      {"referer", "/a:b", true, true},
+                      {"referer", "a b", false, false},
+                      {"referer", "junk", true, true},
+                      {"referer", "about:blank", false, false}};
+  for (const Row& row : rows)
+    for (const bool edge : {true, false}) {
+      Arena arena(pool());
+      RequestHead head(arena);
+      head.fields.add(row.name, row.value);
+      ForwardingOptions hcm;
+      hcm.use_remote_address = edge;
+      Rng rng(1);
+      mutate_request(head, hcm, {{Ipv4{1}, 80}, {*IpAddress::parse("10.10.0.2"), 1}, false, {}}, rng);
+      EXPECT_EQ(head.fields.has(row.name), edge ? row.at_edge : row.behind) << row.name << " " << row.value << " " << edge;
+    }
+}
+
 TEST(HeadersPolicy, XfccSaysWhatIsConfiguredInEnvoysOrder) {
   Arena arena(pool());
   RequestHead head(arena);
