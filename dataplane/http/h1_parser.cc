@@ -294,9 +294,13 @@ Fed RequestParser::feed(Bytes in) {
 
 // RFC 9112 3: method SP request-target SP HTTP-version, single spaces, nothing else.
 Refusal RequestParser::request_line(std::string_view line) {
-  for (char c : line)
-    if (uint8_t(c) < 0x20 || c == 0x7f) return Refusal::kRequestLine;
   const size_t a = line.find(' '), b = line.rfind(' ');
+  for (size_t i = 0; i < line.size(); i++) {
+    const char c = line[i];
+    if (uint8_t(c) >= 0x20 && c != 0x7f) continue;
+    // Envoy's words: a control character behind the method has its own name, anything before it is no request line at all.
+    return i > a && c != '\t' && c != '\r' ? Refusal::kInvalidCharacters : Refusal::kRequestLine;
+  }
   if (a == line.npos || a == b) return Refusal::kRequestLine;
   const std::string_view method = line.substr(0, a), t = line.substr(a + 1, b - a - 1), version = line.substr(b + 1);
   if (!valid_method(method)) return Refusal::kRequestLine;

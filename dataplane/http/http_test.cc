@@ -113,7 +113,7 @@ INSTANTIATE_TEST_SUITE_P(
         RefusalRow{"tab", "GET\t/\tHTTP/1.1\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"space in target", "GET /a b HTTP/1.1\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"no slash", "GET nothing HTTP/1.1\r\n\r\n", Refusal::kRequestLine},
-        RefusalRow{"control in target", "GET /\x01 HTTP/1.1\r\n\r\n", Refusal::kRequestLine},
+        RefusalRow{"control in target", "GET /\x01 HTTP/1.1\r\n\r\n", Refusal::kInvalidCharacters},
         RefusalRow{"utf-8 target", "GET /\xc3\xa9 HTTP/1.1\r\n\r\n", Refusal::kRequestLine},
         RefusalRow{"HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\n\r\n", Refusal::kLowVersion},
         RefusalRow{"HTTP/2.0", "GET / HTTP/2.0\r\n\r\n", Refusal::kLowVersion},

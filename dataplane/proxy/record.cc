@@ -30,7 +30,7 @@ bool RecordSource::request_field(std::string_view name, std::string& out) const 
   if (name == ":method") return text(request_->method, out);
   if (name == ":path") return text(request_->path, out);
   if (name == ":authority" || name == "host") {
-    out += request_->authority;
+    if (request_->has_authority) out += request_->authority;
     return request_->has_authority;
   }
   if (name == ":scheme") return text(request_->scheme, out);
