@@ -86,11 +86,11 @@ void run(MbufPool& pool, Bytes input) {
 }  // namespace sluice::net
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static sluice::MbufPool pool = [] {
+  static auto* const pool = [] {  // never freed: EAL is gone before static objects are
     auto made = sluice::MbufPool::create("ethernet_fuzz", sluice::net::kMbufs, 64, SOCKET_ID_ANY);
     SLUICE_ASSERT(made.has_value());
-    return std::move(*made);
+    return new sluice::MbufPool(std::move(*made));
   }();
-  sluice::net::run(pool, {data, size});
+  sluice::net::run(*pool, {data, size});
   return 0;
 }
