@@ -1,200 +1,211 @@
-// AuthorizationPolicy to config.rbac.v3, as istiod's security/authz/model does it: per action one filter; a policy's rule becomes one RBAC
-// policy "ns[NS]-policy[NAME]-rule[I]"; each field is an OR of its values and a NOT of its notValues, all fields AND.
-#include <algorithm>
-
-#include "ctrl/plane/translate.h"
+// AuthorizationPolicy to Envoy's RBAC. A rule is one policy of the filter: a permission for each `to`, a principal for each `from`; `when`
+// joins all of one side. On TCP chains HTTP attributes cannot be seen: a DENY rule forgets them (denies more), an ALLOW rule with them is
+// left out (allows less).
+#include "ctrl/plane/view.h"
 
 namespace sluice::plane {
 namespace {
 
-json string_match(const std::string& v, bool ignore_case = false) {
-  json m;
-  if (v == "*") m = {{"safeRegex", {{"regex", ".+"}}}};
-  else if (v.starts_with('*')) m = {{"suffix", v.substr(1)}};
-  else if (v.ends_with('*')) m = {{"prefix", v.substr(0, v.size() - 1)}};
-  else m = {{"exact", v}};
-  if (ignore_case) m["ignoreCase"] = true;
-  return m;
-}
+enum class Value : uint8_t {
+  kHost,
+  kMethod,
+  kPath,
+  kPort,
+  kSni,
+  kDestinationIp,
+  kSourceIp,
+  kRemoteIp,
+  kPrincipal,
+  kNamespace,
+  kServiceAccount,
+  kHeader
+};
 
-json header_match(const std::string& name, const std::string& v, bool ignore_case = false) {
-  if (v == "*") return {{"header", {{"name", name}, {"presentMatch", true}}}};
-  return {{"header", {{"name", name}, {"stringMatch", string_match(v, ignore_case)}}}};
-}
+bool permission_side(Value v) { return v <= Value::kDestinationIp; }
+bool http_only(Value v) { return v == Value::kHost || v == Value::kMethod || v == Value::kPath || v == Value::kHeader; }
 
-json block(const std::string& v) {
-  const size_t slash = v.find('/');
-  const bool v6 = v.find(':') != std::string::npos;
-  return {{"addressPrefix", v.substr(0, slash)}, {"prefixLen", slash == std::string::npos ? (v6 ? 128 : 32) : std::stol(v.substr(slash + 1))}};
-}
-
-std::string quoted(std::string_view s, std::string_view star) {
+std::string quoted_regex(std::string_view s) {
   std::string out;
-  for (char c : s) {
-    if (c == '*') out += star;
-    else {
-      if (std::string_view(".+()[]{}^$|\\?").find(c) != std::string_view::npos) out += '\\';
-      out += c;
-    }
+  for (const char c : s) {
+    if (std::string_view("\\.+*?()|[]{}^$").find(c) != std::string_view::npos) out += '\\';
+    out += c;
   }
   return out;
 }
-
-json principal_name(json match) { return {{"authenticated", {{"principalName", std::move(match)}}}}; }
-
-json principal(const std::string& v) {
-  if (v == "*") return principal_name({{"safeRegex", {{"regex", ".+"}}}});
-  if (v.starts_with('*')) return principal_name({{"safeRegex", {{"regex", "spiffe://.*" + quoted(v.substr(1), ".*")}}}});
-  if (v.ends_with('*')) return principal_name({{"prefix", "spiffe://" + v.substr(0, v.size() - 1)}});
-  return principal_name({{"exact", "spiffe://" + v}});
+std::string replace(std::string s, std::string_view from, std::string_view to) {
+  for (size_t at = 0; (at = s.find(from, at)) != std::string::npos; at += to.size()) s.replace(at, from.size(), to);
+  return s;
 }
-json source_namespace(const std::string& v) { return principal_name({{"safeRegex", {{"regex", ".*/ns/" + quoted(v, ".*") + "/.*"}}}}); }
-json service_account(const std::string& v, const std::string& policy_ns) {
+
+Object regex(const std::string& r) { return {{"safeRegex", Object{{"regex", r}}}}; }
+
+Object string_matcher(const std::string& v, const std::string& prefix = {}) {
+  if (v == "*") return regex(".+");
+  if (v.starts_with('*')) return prefix.empty() ? Object{{"suffix", v.substr(1)}} : regex(prefix + ".*" + quoted_regex(v.substr(1)));
+  if (v.ends_with('*')) return {{"prefix", prefix + v.substr(0, v.size() - 1)}};
+  return {{"exact", prefix + v}};
+}
+
+Json header(const std::string& name, const std::string& v, bool ignore_case = false) {
+  Object h{{"name", name}};
+  if (v == "*") return Object{{"header", h.set("presentMatch", true)}};
+  Object m = string_matcher(v);
+  m.set_if(ignore_case, "ignoreCase", true);
+  return Object{{"header", h.set("stringMatch", m)}};
+}
+
+Json cidr(const char* field, const std::string& v) {
   const size_t slash = v.find('/');
-  const std::string ns = slash == std::string::npos ? policy_ns : v.substr(0, slash), name = slash == std::string::npos ? v : v.substr(slash + 1);
-  return principal_name({{"safeRegex", {{"regex", "spiffe://.+/ns/" + quoted(ns, ".*") + "/(.+/|)sa/" + quoted(name, ".*") + "(/.+)?"}}}});
+  const std::string address = v.substr(0, slash);
+  const int whole = address.find(':') == std::string::npos ? 32 : 128;
+  return Object{
+      {field, Object{{"addressPrefix", address}, {"prefixLen", slash == std::string::npos ? whole : std::stoi(v.substr(slash + 1))}}}};
 }
 
-json path(const std::string& v) {
-  if (v.find('{') != std::string::npos) {
-    std::string plain;
-    for (char c : v)
-      if (c != '{' && c != '}') plain += c;
-    return {{"uriTemplate",
-             {{"name", "uri-template"}, {"typedConfig", {{"@type", "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"}, {"pathTemplate", plain}}}}}};
+Json authenticated(const Object& matcher) { return Object{{"authenticated", Object{{"principalName", matcher}}}}; }
+
+Json one(Value kind, const std::string& name, const std::string& v, const std::string& ns) {
+  switch (kind) {
+    case Value::kHost: return header(":authority", v, true);
+    case Value::kMethod: return header(":method", v);
+    case Value::kHeader: return header(name, v);
+    case Value::kPath:
+      if (v.find("{*}") != std::string::npos || v.find("{**}") != std::string::npos)
+        return Object{{"uriTemplate", extension("uri-template", "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+                                                {{"pathTemplate", replace(replace(v, "{**}", "**"), "{*}", "*")}})}};
+      return Object{{"urlPath", Object{{"path", string_matcher(v)}}}};
+    case Value::kPort: return Object{{"destinationPort", std::stoi(v)}};
+    case Value::kSni: return Object{{"requestedServerName", string_matcher(v)}};
+    case Value::kDestinationIp: return cidr("destinationIp", v);
+    case Value::kSourceIp: return cidr("directRemoteIp", v);
+    case Value::kRemoteIp: return cidr("remoteIp", v);
+    case Value::kPrincipal: return authenticated(string_matcher(v, "spiffe://"));
+    case Value::kNamespace: return authenticated(regex(".*/ns/" + replace(quoted_regex(v), "\\*", ".*") + "/.*"));
+    case Value::kServiceAccount: {
+      const size_t slash = v.find('/');
+      const std::string account_ns = slash == std::string::npos ? ns : v.substr(0, slash);
+      return authenticated(
+          regex("spiffe://.+/ns/" + quoted_regex(account_ns) + "/(.+/|)sa/" + quoted_regex(v.substr(slash + 1)) + "(/.+)?"));
+    }
   }
-  return {{"urlPath", {{"path", string_match(v)}}}};
+  return {};
 }
 
-// One side of a rule: fields that must all hold.
-class Conditions {
- public:
-  Conditions(const char* any_of, const char* list, const char* none_of) : or_(any_of), list_(list), not_(none_of) {}
-  template <class F>
-  void add(const Yaml* values, const Yaml* not_values, F&& f) {
-    // istiod: what must not be comes before what must be only in the order of the fields; within one field values come first.
-    if (!items(values).empty()) all_.push_back(group(values, f));
-    if (!items(not_values).empty()) all_.push_back({{not_, group(not_values, f)}});
-  }
-  // true when nothing was asked.
-  bool empty() const { return all_.empty(); }
-  json take(const char* and_of) const {
-    json all = all_;
-    if (all.empty()) all.push_back({{"any", true}});
-    return {{and_of, {{list_, std::move(all)}}}};
-  }
+struct Group {  // one andRules / andIds under construction
+  Array parts;
+  bool lost_http = false;
 
- private:
-  template <class F>
-  json group(const Yaml* values, F&& f) {
-    json any = json::array();
-    for (const Yaml& v : items(values)) any.push_back(f(v.text));
-    return {{or_, {{list_, std::move(any)}}}};
+  void add(Value kind, const std::string& name, const Node& values, const Node& not_values, const std::string& ns, bool tcp) {
+    if (values.items.empty() && not_values.items.empty()) return;
+    if (tcp && http_only(kind)) {
+      lost_http = true;
+      return;
+    }
+    const bool permission = permission_side(kind);
+    const auto any_of = [&](const Node& list) -> Json {
+      Array a;
+      for (const std::string& v : list.list()) a.add(one(kind, name, v, ns));
+      return permission ? Object{{"orRules", Object{{"rules", a}}}} : Object{{"orIds", Object{{"ids", a}}}};
+    };
+    if (!values.items.empty()) parts.add(any_of(values));
+    if (!not_values.items.empty()) parts.add(Object{{permission ? "notRule" : "notId", any_of(not_values)}});
   }
-  const char *or_, *list_, *not_;
-  json all_ = json::array();
+  Json json(bool permission) const {
+    const Json all = parts.empty() ? Json(Array{Object{{"any", true}}}) : Json(parts);
+    return permission ? Object{{"andRules", Object{{"rules", all}}}} : Object{{"andIds", Object{{"ids", all}}}};
+  }
 };
 
-// A rule's RBAC policy; null when the rule cannot be expressed for raw TCP and must not allow (ALLOW), or has nothing left to deny.
-json policy(const Yaml& rule, const Object& object, bool tcp, bool deny) {
-  json permissions = json::array(), principals = json::array();
-  bool http_only = false;
-  auto when = [&](Conditions& permission, Conditions& principal_conditions, bool of_permission) {
-    for (const Yaml& w : items(get(rule, "when"))) {
-      const std::string key = text(get(w, "key"));
-      const Yaml *v = get(w, "values"), *n = get(w, "notValues");
-      const bool header = key.starts_with("request.headers[");
-      if (header && tcp) {
-        http_only = true;
-        continue;
-      }
-      if (of_permission) {
-        if (key == "destination.ip") permission.add(v, n, [](const std::string& x) { return json{{"destinationIp", block(x)}}; });
-        if (key == "destination.port") permission.add(v, n, [](const std::string& x) { return json{{"destinationPort", std::stol(x)}}; });
-        if (key == "connection.sni") permission.add(v, n, [](const std::string& x) { return json{{"requestedServerName", string_match(x)}}; });
-      } else {
-        if (header) {
-          const std::string name = key.substr(16, key.size() - 17);
-          principal_conditions.add(v, n, [&](const std::string& x) { return header_match(name, x); });
-        }
-        if (key == "source.ip") principal_conditions.add(v, n, [](const std::string& x) { return json{{"directRemoteIp", block(x)}}; });
-        if (key == "remote.ip") principal_conditions.add(v, n, [](const std::string& x) { return json{{"remoteIp", block(x)}}; });
-        if (key == "source.namespace") principal_conditions.add(v, n, source_namespace);
-        if (key == "source.serviceAccount") principal_conditions.add(v, n, [&](const std::string& x) { return service_account(x, object.ns); });
-        if (key == "source.principal") principal_conditions.add(v, n, principal);
-      }
-    }
-  };
-  auto permission_of = [&](const Yaml* op) {
-    Conditions c("orRules", "rules", "notRule"), unused("orIds", "ids", "notId");
-    for (const char* f : {"hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"}) http_only |= tcp && !items(get(op, f)).empty();
-    if (!tcp) {
-      c.add(get(op, "hosts"), get(op, "notHosts"), [](const std::string& x) { return header_match(":authority", x, true); });
-      c.add(get(op, "methods"), get(op, "notMethods"), [](const std::string& x) { return header_match(":method", x); });
-      c.add(get(op, "paths"), get(op, "notPaths"), path);
-    }
-    c.add(get(op, "ports"), get(op, "notPorts"), [](const std::string& x) { return json{{"destinationPort", std::stol(x)}}; });
-    when(c, unused, true);
-    permissions.push_back(c.take("andRules"));
-  };
-  auto principal_of = [&](const Yaml* s) {
-    Conditions c("orIds", "ids", "notId"), unused("orRules", "rules", "notRule");
-    c.add(get(s, "principals"), get(s, "notPrincipals"), principal);
-    c.add(get(s, "serviceAccounts"), get(s, "notServiceAccounts"), [&](const std::string& x) { return service_account(x, object.ns); });
-    c.add(get(s, "namespaces"), get(s, "notNamespaces"), source_namespace);
-    c.add(get(s, "remoteIpBlocks"), get(s, "notRemoteIpBlocks"), [](const std::string& x) { return json{{"remoteIp", block(x)}}; });
-    c.add(get(s, "ipBlocks"), get(s, "notIpBlocks"), [](const std::string& x) { return json{{"directRemoteIp", block(x)}}; });
-    when(unused, c, false);
-    principals.push_back(c.take("andIds"));
-  };
-  if (items(get(rule, "to")).empty()) permission_of(nullptr);
-  for (const Yaml& t : items(get(rule, "to"))) permission_of(get(t, "operation"));
-  if (items(get(rule, "from")).empty()) principal_of(nullptr);
-  for (const Yaml& f : items(get(rule, "from"))) principal_of(get(f, "source"));
-  if (http_only && !deny) return nullptr;  // raw TCP cannot show what the rule asks for: it allows nothing
-  return {{"permissions", std::move(permissions)}, {"principals", std::move(principals)}};
+void add_conditions(const Node& rule, bool permission, const std::string& ns, bool tcp, Group& g) {
+  for (const Node& w : rule["when"].items) {
+    const std::string& key = w["key"].str();
+    std::string name;
+    Value kind;
+    if (key.starts_with("request.headers[")) kind = Value::kHeader, name = key.substr(16, key.size() - 17);
+    else if (key == "source.ip") kind = Value::kSourceIp;
+    else if (key == "remote.ip") kind = Value::kRemoteIp;
+    else if (key == "source.namespace") kind = Value::kNamespace;
+    else if (key == "source.principal") kind = Value::kPrincipal;
+    else if (key == "source.serviceAccount") kind = Value::kServiceAccount;
+    else if (key == "destination.ip") kind = Value::kDestinationIp;
+    else if (key == "destination.port") kind = Value::kPort;
+    else kind = Value::kSni;  // rules.cc admits no other
+    if (permission_side(kind) == permission) g.add(kind, name, w["values"], w["notValues"], ns, tcp);
+  }
 }
 
-const json kNothing = {{"permissions", json::array({{{"notRule", {{"any", true}}}}})}, {"principals", json::array({{{"notId", {{"any", true}}}}})}};
+// The policy of one rule; nothing where an ALLOW rule needs what TCP cannot see.
+std::optional<Json> rule_policy(const Node& rule, const std::string& ns, bool tcp, bool deny) {
+  bool lost = false;
+  Array permissions, principals;
+  const auto permission = [&](const Node& op) {
+    Group g;
+    g.add(Value::kHost, {}, op["hosts"], op["notHosts"], ns, tcp);
+    g.add(Value::kMethod, {}, op["methods"], op["notMethods"], ns, tcp);
+    g.add(Value::kPath, {}, op["paths"], op["notPaths"], ns, tcp);
+    g.add(Value::kPort, {}, op["ports"], op["notPorts"], ns, tcp);
+    add_conditions(rule, true, ns, tcp, g);
+    lost |= g.lost_http;
+    permissions.add(g.json(true));
+  };
+  const auto principal = [&](const Node& s) {
+    Group g;
+    g.add(Value::kPrincipal, {}, s["principals"], s["notPrincipals"], ns, tcp);
+    g.add(Value::kServiceAccount, {}, s["serviceAccounts"], s["notServiceAccounts"], ns, tcp);
+    g.add(Value::kNamespace, {}, s["namespaces"], s["notNamespaces"], ns, tcp);
+    g.add(Value::kRemoteIp, {}, s["remoteIpBlocks"], s["notRemoteIpBlocks"], ns, tcp);
+    g.add(Value::kSourceIp, {}, s["ipBlocks"], s["notIpBlocks"], ns, tcp);
+    add_conditions(rule, false, ns, tcp, g);
+    lost |= g.lost_http;
+    principals.add(g.json(false));
+  };
+  for (const Node& t : rule["to"].items) permission(t["operation"]);
+  if (rule["to"].items.empty()) permission(null_node());
+  for (const Node& f : rule["from"].items) principal(f["source"]);
+  if (rule["from"].items.empty()) principal(null_node());
+  if (lost && !deny) return {};
+  return Object{{"permissions", permissions}, {"principals", principals}};
+}
+
+Array rbac(const View& v, bool tcp) {
+  Array filters;
+  const auto all = v.world.of_kind("AuthorizationPolicy");
+  const Json nothing = Object{{"permissions", Array{Object{{"notRule", Object{{"any", true}}}}}},
+                              {"principals", Array{Object{{"notId", Object{{"any", true}}}}}}};
+  for (const std::string_view action : {"AUDIT", "DENY", "ALLOW"}) {
+    Object policies;
+    bool any = false;
+    for (const Config* c : all) {
+      const std::string own = c->spec()["action"].null() ? "ALLOW" : c->spec()["action"].str();
+      if (own != action || (c->ns != v.node.ns && c->ns != v.world.mesh.root_namespace)) continue;
+      if (!labels_within(c->spec()["selector"]["matchLabels"], v.node.labels)) continue;
+      any = true;
+      const std::string name = "ns[" + c->ns + "]-policy[" + c->name + "]-rule[";
+      const auto& rules = c->spec()["rules"].items;
+      if (rules.empty())  // selects, and matches nothing
+        policies.set(name + "0]", nothing);
+      for (size_t i = 0; i < rules.size(); i++)
+        if (auto p = rule_policy(rules[i], c->ns, tcp, action == "DENY")) policies.set(name + std::to_string(i) + "]", *p);
+    }
+    if (action == "ALLOW" && v.options.deny_by_default) {
+      any = true;
+      policies.set("ns[" + v.world.mesh.root_namespace + "]-policy[sluice-default-deny]-rule[0]", nothing);
+    }
+    if (!any) continue;
+    Object out;
+    if (action != "ALLOW") out.set("action", action == "AUDIT" ? "LOG" : "DENY");
+    out.set_if(!policies.empty(), "policies", policies);
+    Object config{{"rules", out}, {"shadowRulesStatPrefix", "istio_dry_run_allow_"}};
+    config.set_if(tcp, "statPrefix", "tcp.");
+    filters.add(tcp ? extension("envoy.filters.network.rbac", "envoy.extensions.filters.network.rbac.v3.RBAC", config)
+                    : extension("envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBAC", config));
+  }
+  return filters;
+}
 
 }  // namespace
 
-std::vector<json> Translation::authorization(bool tcp) const {
-  std::map<std::string, std::vector<const Object*>> by_action;
-  for (const Object* p : world.of("AuthorizationPolicy")) {
-    if (p->ns != node.ns && p->ns != world.root_namespace) continue;
-    if (!matches_labels(labels(get(get(p->spec, "selector"), "matchLabels")), node.labels)) continue;
-    by_action[text(get(p->spec, "action"), "ALLOW")].push_back(p);
-  }
-  std::vector<json> out;
-  for (const auto& [action, name] : {std::pair("AUDIT", "LOG"), std::pair("DENY", "DENY"), std::pair("ALLOW", "")}) {
-    const std::string a(action);
-    json policies = json::object();
-    bool present = false;
-    // istiod puts the root namespace's before the namespace's own; in a map by name the order does not show.
-    for (const Object* p : by_action[a]) {
-      present = true;
-      const auto& rules = items(get(p->spec, "rules"));
-      const std::string prefix = "ns[" + p->ns + "]-policy[" + p->name + "]-rule[";
-      if (rules.empty() && a == "ALLOW") policies[prefix + "0]"] = kNothing;
-      for (size_t i = 0; i < rules.size(); i++)
-        if (json made = policy(rules[i], *p, tcp, a == "DENY"); !made.is_null()) policies[prefix + std::to_string(i) + "]"] = std::move(made);
-    }
-    if (a == "ALLOW" && options.deny_by_default) {
-      present = true;
-      policies["ns[" + world.root_namespace + "]-policy[default-deny]-rule[0]"] = kNothing;
-    }
-    if (!present) continue;
-    json rules = json::object();
-    if (*name != 0) rules["action"] = name;
-    if (!policies.empty()) rules["policies"] = std::move(policies);
-    json config = {{"@type", std::string("type.googleapis.com/envoy.extensions.filters.") + (tcp ? "network" : "http") + ".rbac.v3.RBAC"},
-                   {"rules", std::move(rules)},
-                   {"shadowRulesStatPrefix", "istio_dry_run_allow_"}};
-    if (tcp) config["statPrefix"] = "tcp.";
-    out.push_back({{"name", tcp ? "envoy.filters.network.rbac" : "envoy.filters.http.rbac"}, {"typedConfig", std::move(config)}});
-  }
-  return out;
-}
+Array http_rbac(const View& v) { return rbac(v, false); }
+Array tcp_rbac(const View& v) { return rbac(v, true); }
 
 }  // namespace sluice::plane

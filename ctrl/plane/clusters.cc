@@ -1,254 +1,236 @@
+// CDS and EDS. A gateway gets the services that its routes name (istiod's PILOT_FILTER_GATEWAY_CLUSTER_CONFIG), each with every port and
+// every subset, and for an AUTO_PASSTHROUGH server the SNI-DNAT twins of all services that it serves.
 #include <algorithm>
 
-#include "ctrl/plane/translate.h"
+#include "ctrl/plane/view.h"
 
 namespace sluice::plane {
+namespace {
 
-bool matches_labels(const std::map<std::string, std::string>& want, const std::map<std::string, std::string>& have) {
-  return std::ranges::all_of(want, [&](const auto& w) {
-    const auto it = have.find(w.first);
-    return it != have.end() && it->second == w.second;
-  });
-}
+constexpr uint32_t kNoLimit = 4294967295;
+constexpr std::string_view kTls = "envoy.extensions.transport_sockets.tls.v3.";
 
-std::string object_path(const Object& o) {
-  std::string kind;
-  for (char c : o.kind) {
-    if (c >= 'A' && c <= 'Z' && !kind.empty()) kind += '-';
-    kind += char(c >= 'A' && c <= 'Z' ? c + 32 : c);
+void named_hosts(const Node& n, const std::string& ns, std::set<std::string>& out) {
+  for (size_t i = 0; i < n.items.size(); i++) {
+    if (i < n.keys.size() && (n.keys[i].text == "destination" || n.keys[i].text == "mirror"))
+      out.insert(full_host(n.items[i]["host"].str(), ns));
+    named_hosts(n.items[i], ns, out);
   }
-  return "/apis/networking.istio.io/v1/namespaces/" + o.ns + "/" + kind + "/" + o.name;
 }
 
-std::string intersect_hosts(const std::string& a, const std::string& b) {
-  auto covers = [](const std::string& wide, const std::string& narrow) {
-    if (wide == narrow || wide == "*") return true;
-    if (!wide.starts_with("*.")) return false;
-    const std::string suffix = wide.substr(1);
-    return narrow.size() > suffix.size() && narrow.ends_with(suffix);
-  };
-  return covers(a, b) ? b : covers(b, a) ? a : "";
+Json sds(std::string_view name) {
+  const Json source = Object{{"apiType", "GRPC"},
+                             {"transportApiVersion", "V3"},
+                             {"grpcServices", Array{Object{{"envoyGrpc", Object{{"clusterName", "sds-grpc"}}}}}},
+                             {"setNodeOnFirstMessageOnly", true}};
+  return Object{{"name", name},
+                {"sdsConfig", Object{{"apiConfigSource", source}, {"initialFetchTimeout", "0s"}, {"resourceApiVersion", "V3"}}}};
 }
 
-NodeInfo node_of(const json& node) {
-  NodeInfo n;
-  n.id = node.value("id", "");
-  const json metadata = node.value("metadata", json::object());
-  n.ns = metadata.value("NAMESPACE", "");
-  if (n.ns.empty()) {  // "router~IP~NAME.NS~DOMAIN"
-    const size_t last = n.id.rfind('~'), dot = n.id.rfind('.', last);
-    const size_t third = n.id.rfind('~', last == std::string::npos || last == 0 ? 0 : last - 1);
-    n.ns = last != std::string::npos && dot != std::string::npos && third != std::string::npos && dot > third ? n.id.substr(dot + 1, last - dot - 1) : "default";
+// Automatic mutual TLS: the endpoint's tlsMode metadata chooses between Istio's mTLS and the wire as it is.
+Json auto_mtls(const std::string& sni, bool http2) {
+  Array alpn{"istio-peer-exchange", "istio"};
+  if (http2) alpn.add("h2");
+  const Object context{
+      {"commonTlsContext", Object{{"tlsParams", Object{{"tlsMinimumProtocolVersion", "TLSv1_2"}, {"tlsMaximumProtocolVersion", "TLSv1_3"}}},
+                                  {"tlsCertificateSdsSecretConfigs", Array{sds("default")}},
+                                  {"combinedValidationContext",
+                                   Object{{"defaultValidationContext", Object{}}, {"validationContextSdsSecretConfig", sds("ROOTCA")}}},
+                                  {"alpnProtocols", alpn}}},
+      {"sni", sni}};
+  return Array{Object{{"name", "tlsMode-istio"},
+                      {"match", Object{{"tlsMode", "istio"}}},
+                      {"transportSocket", extension("envoy.transport_sockets.tls", std::string(kTls) + "UpstreamTlsContext", context)}},
+               Object{{"name", "tlsMode-disabled"},
+                      {"match", Object{}},
+                      {"transportSocket",
+                       extension("envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")}}};
+}
+
+Json metadata_exchange() {
+  return Array{extension("istio.metadata_exchange", "udpa.type.v1.TypedStruct",
+                         {{"typeUrl", "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange"},
+                          {"value", Object{{"enable_discovery", true}, {"protocol", "istio-peer-exchange"}}}})};
+}
+
+// A subset's policy replaces the rule's part by part.
+struct Policy {
+  const Node& subset;
+  const Node& rule;
+  const Node& operator[](std::string_view part) const { return subset[part] ? subset[part] : rule[part]; }
+};
+
+void add_pool(const Node& pool, Object& c) {
+  const Node &tcp = pool["tcp"], &http = pool["http"];
+  const auto limit = [](const Node& n) { return Json(n && n.integer() > 0 ? n.integer() : int64_t(kNoLimit)); };
+  c.set("connectTimeout", tcp["connectTimeout"] ? duration_json(*parse_duration(tcp["connectTimeout"].str())) : std::string("10s"));
+  c.set("circuitBreakers", Object{{"thresholds", Array{Object{{"maxConnections", limit(tcp["maxConnections"])},
+                                                              {"maxPendingRequests", limit(http["http1MaxPendingRequests"])},
+                                                              {"maxRequests", limit(http["http2MaxRequests"])},
+                                                              {"maxRetries", limit(http["maxRetries"])}}}}});
+}
+
+void add_outliers(const Node& o, Object& c) {
+  if (o.null()) {
+    c.set("commonLbConfig", Object{});
+    return;
   }
-  n.cluster_id = metadata.value("CLUSTER_ID", "Kubernetes");
-  n.mesh_id = metadata.value("MESH_ID", "cluster.local");
-  n.service_account = metadata.value("SERVICE_ACCOUNT", "");
-  if (metadata.contains("LABELS"))
-    for (const auto& [k, v] : metadata["LABELS"].items())
-      if (v.is_string()) n.labels[k] = v.get<std::string>();
-  return n;
+  Object out;
+  const Node& errors = o["consecutive5xxErrors"] ? o["consecutive5xxErrors"] : o["consecutiveErrors"];
+  if (errors) out.set("consecutive5xx", errors.integer());
+  for (const char* d : {"interval", "baseEjectionTime"})
+    if (o[d]) out.set(d, duration_json(*parse_duration(o[d].str())));
+  if (o["maxEjectionPercent"] && o["maxEjectionPercent"].integer() > 0) out.set("maxEjectionPercent", o["maxEjectionPercent"].integer());
+  if (errors) out.set("enforcingConsecutive5xx", errors.integer() > 0 ? 100 : 0);
+  out.set("enforcingSuccessRate", 0);
+  if (const Node& g = o["consecutiveGatewayErrors"])
+    out.set("consecutiveGatewayFailure", g.integer()).set("enforcingConsecutiveGatewayFailure", g.integer() > 0 ? 100 : 0);
+  c.set("outlierDetection", out);
+  // Istio: without a minimum the gateway never panics.
+  c.set("commonLbConfig", Object{{"healthyPanicThreshold",
+                                  o["minHealthPercent"].integer() > 0 ? Object{{"value", o["minHealthPercent"].integer()}} : Object{}}});
 }
 
-Translation::Translation(const World& w, const NodeInfo& n, const Options& o) : world(w), node(n), options(o) {
-  for (const Object* e : world.of("ServiceEntry"))
-    for (const std::string& host : texts(get(e->spec, "hosts"))) services.try_emplace(host, Service{host, e->ns, e});
-  for (const Object* r : world.of("DestinationRule")) rules.try_emplace(full_host(text(get(r->spec, "host")), r->ns), r);
-  for (const Object* g : world.of("Gateway"))
-    if (matches_labels(labels(get(g->spec, "selector")), node.labels)) gateways.push_back(g);
+const char* lb_policy(const Node& lb) {
+  const std::string& s = lb["simple"].str();
+  if (s == "RANDOM") return "RANDOM";
+  if (s == "ROUND_ROBIN") return nullptr;  // 0 in Envoy: not said
+  return "LEAST_REQUEST";
 }
 
-// A name without a dot is a Kubernetes service of the object's namespace.
-std::string Translation::full_host(const std::string& host, const std::string& ns) const {
-  return host.find('.') == std::string::npos && host != "*" ? host + "." + ns + ".svc.cluster.local" : host;
+bool speaks_http2(const ServicePort& p) { return p.protocol == "HTTP2" || p.protocol == "GRPC"; }
+
+Json cluster(const Service& s, const ServicePort& p, const Config* rule, const Node& subset, bool sni_dnat) {
+  const std::string sub = subset["name"].str();
+  const std::string name = sni_dnat ? sni_name(p.number, sub, s.host) : cluster_name(p.number, sub, s.host);
+  const Policy policy{subset["trafficPolicy"], rule != nullptr ? rule->spec()["trafficPolicy"] : null_node()};
+  Object c;
+  if (!sni_dnat) c.set("transportSocketMatches", auto_mtls(sni_name(p.number, sub, s.host), speaks_http2(p)));
+  c.set("name", name).set("altStatName", name + ";").set("type", "EDS");
+  c.set("edsClusterConfig", Object{{"edsConfig", Object{{"ads", Object{}}, {"initialFetchTimeout", "0s"}, {"resourceApiVersion", "V3"}}},
+                                   {"serviceName", name}});
+  if (const char* lb = lb_policy(policy["loadBalancer"])) c.set("lbPolicy", lb);
+  add_pool(policy["connectionPool"], c);
+  add_outliers(policy["outlierDetection"], c);
+  if (speaks_http2(p) && !sni_dnat) {
+    constexpr std::string_view kOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    c.set("typedExtensionProtocolOptions",
+          Object{{kOptions, typed(kOptions, {{"explicitHttpConfig", Object{{"http2ProtocolOptions", Object{}}}}})}});
+  }
+  Object istio;
+  if (rule != nullptr) istio.set("config", config_path(*rule));
+  istio.set("services", Array{Object{{"host", s.host}, {"name", s.host}, {"namespace", s.ns}}});
+  if (subset) istio.set("subset", sub);
+  c.set("metadata", Object{{"filterMetadata", Object{{"istio", istio}}}});
+  c.set("filters", metadata_exchange());
+  return typed("envoy.config.cluster.v3.Cluster", c);
 }
 
-std::vector<const Object*> Translation::services_of_gateway(const Object& gateway) const {
-  std::vector<const Object*> out;
-  for (const Object* vs : world.of("VirtualService"))
-    for (const std::string& name : texts(get(vs->spec, "gateways"))) {
-      const size_t slash = name.find('/');
-      const bool here = slash == std::string::npos ? name == gateway.name && vs->ns == gateway.ns : name.substr(0, slash) == gateway.ns && name.substr(slash + 1) == gateway.name;
-      if (here) {
-        out.push_back(vs);
-        break;
-      }
+// One endpoint of a service: inline in the ServiceEntry or a WorkloadEntry that it selects.
+struct Endpoint {
+  const Node& spec;
+  std::string workload, ns;
+};
+
+std::vector<Endpoint> endpoints_of(const View& v, const Service& s) {
+  std::vector<Endpoint> out;
+  for (const Node& e : s.entry->spec()["endpoints"].items) out.push_back({e, {}, {}});
+  const Node& selector = s.entry->spec()["workloadSelector"]["labels"];
+  if (selector)
+    for (const Config* w : v.world.of_kind("WorkloadEntry")) {
+      std::map<std::string, std::string> labels;
+      const Node& l = w->spec()["labels"];
+      for (size_t i = 0; i < l.keys.size(); i++) labels[l.keys[i].text] = l.items[i].text;
+      if (w->ns == s.ns && labels_within(selector, labels)) out.push_back({w->spec(), w->name, w->ns});
     }
   return out;
 }
 
-std::string Translation::cluster_name(const Yaml* destination, const std::string& ns, long listener_port) const {
-  const std::string host = full_host(text(get(destination, "host")), ns);
-  long port = number(get(get(destination, "port"), "number"), 0);
-  if (port == 0) {
-    const auto s = services.find(host);
-    const Yaml* ports = s == services.end() ? nullptr : get(s->second.entry->spec, "ports");
-    port = ports != nullptr && ports->items.size() == 1 ? number(get(ports->items[0], "number")) : listener_port;
+const std::string& label(const Node& labels, std::initializer_list<const char*> names) {
+  for (const char* n : names)
+    if (labels[n]) return labels[n].str();
+  return null_node().text;
+}
+
+Json locality_json(const std::string& locality) {
+  Object o;
+  size_t at = 0;
+  for (const char* part : {"region", "zone", "subZone"}) {
+    if (at > locality.size()) break;
+    const size_t end = std::min(locality.find('/', at), locality.size());
+    if (end > at) o.set(part, locality.substr(at, end - at));
+    at = end + 1;
   }
-  return "outbound|" + std::to_string(port) + "|" + text(get(destination, "subset")) + "|" + host;
+  return o;
 }
 
-namespace {
-
-json sds(const std::string& name) {
-  return {{"name", name},
-          {"sdsConfig",
-           {{"apiConfigSource",
-             {{"apiType", "GRPC"}, {"transportApiVersion", "V3"}, {"grpcServices", {{{"envoyGrpc", {{"clusterName", "sds-grpc"}}}}}}, {"setNodeOnFirstMessageOnly", true}}},
-            {"initialFetchTimeout", "0s"},
-            {"resourceApiVersion", "V3"}}}};
+Json assignment(const View& v, const Service& s, const ServicePort& p, const Node& subset, const std::string& name, bool only_mtls) {
+  std::map<std::string, std::pair<uint64_t, Array>> by_locality;
+  for (const Endpoint& e : endpoints_of(v, s)) {
+    const Node& labels = e.spec["labels"];
+    std::map<std::string, std::string> have;
+    for (size_t i = 0; i < labels.keys.size(); i++) have[labels.keys[i].text] = labels.items[i].text;
+    if (!labels_within(subset["labels"], have)) continue;
+    const bool mtls = have["security.istio.io/tlsMode"] == "istio";
+    if (only_mtls && !mtls) continue;
+    const Node& own_port = e.spec["ports"][p.name];
+    const uint32_t port = own_port ? uint32_t(own_port.integer()) : p.target;
+    const uint64_t weight = e.spec["weight"].integer() > 0 ? uint64_t(e.spec["weight"].integer()) : 1;
+    Object filters;
+    if (mtls) filters.set("envoy.transport_socket_match", Object{{"tlsMode", "istio"}});
+    filters.set("istio",
+                Object{{"workload", e.workload + ";" + e.ns + ";" +
+                                        label(labels, {"service.istio.io/canonical-name", "app.kubernetes.io/name", "app"}) + ";" +
+                                        label(labels, {"service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"}) +
+                                        ";" + v.node.cluster_id}});
+    auto& [sum, list] = by_locality[e.spec["locality"].str()];
+    sum += weight;
+    list.add(Object{
+        {"endpoint", Object{{"address", Object{{"socketAddress", Object{{"address", e.spec["address"].str()}, {"portValue", port}}}}}}},
+        {"metadata", Object{{"filterMetadata", filters}}},
+        {"loadBalancingWeight", weight}});
+  }
+  Array groups;
+  for (const auto& [locality, group] : by_locality)
+    groups.add(Object{{"locality", locality_json(locality)}, {"lbEndpoints", group.second}, {"loadBalancingWeight", group.first}});
+  Object out{{"clusterName", name}};
+  out.set_if(!groups.empty(), "endpoints", groups);
+  return typed("envoy.config.endpoint.v3.ClusterLoadAssignment", out);
 }
 
-// Auto mTLS: an endpoint labelled security.istio.io/tlsMode: istio gets the mesh's TLS, every other is plain.
-json socket_matches(const std::string& sni) {
-  const json tls = {
-      {"@type", "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"},
-      {"commonTlsContext",
-       {{"tlsParams", {{"tlsMinimumProtocolVersion", "TLSv1_2"}, {"tlsMaximumProtocolVersion", "TLSv1_3"}}},
-        {"tlsCertificateSdsSecretConfigs", json::array({sds("default")})},
-        {"combinedValidationContext", {{"defaultValidationContext", json::object()}, {"validationContextSdsSecretConfig", sds("ROOTCA")}}},
-        {"alpnProtocols", {"istio-peer-exchange", "istio"}}}},
-      {"sni", sni}};
-  return json::array({{{"name", "tlsMode-istio"}, {"match", {{"tlsMode", "istio"}}}, {"transportSocket", {{"name", "envoy.transport_sockets.tls"}, {"typedConfig", tls}}}},
-                      {{"name", "tlsMode-disabled"},
-                       {"match", json::object()},
-                       {"transportSocket",
-                        {{"name", "envoy.transport_sockets.raw_buffer"},
-                         {"typedConfig", {{"@type", "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}}}}}});
-}
-
-json cluster(const std::string& name, const Service& s, const Object* rule, const std::string& subset, const std::string& sni) {
-  json istio = {{"services", json::array({{{"host", s.host}, {"name", s.host}, {"namespace", s.ns}}})}};
-  if (rule != nullptr) istio["config"] = object_path(*rule);
-  if (!subset.empty()) istio["subset"] = subset;
-  constexpr uint32_t kMost = 4294967295u;
-  json c = {{"@type", "type.googleapis.com/envoy.config.cluster.v3.Cluster"},
-            {"name", name},
-            {"altStatName", name + ";"},
-            {"type", "EDS"},
-            {"edsClusterConfig", {{"edsConfig", {{"ads", json::object()}, {"initialFetchTimeout", "0s"}, {"resourceApiVersion", "V3"}}}, {"serviceName", name}}},
-            {"connectTimeout", "10s"},
-            {"lbPolicy", "LEAST_REQUEST"},
-            {"circuitBreakers", {{"thresholds", json::array({{{"maxConnections", kMost}, {"maxPendingRequests", kMost}, {"maxRequests", kMost}, {"maxRetries", kMost}}})}}},
-            {"commonLbConfig", json::object()},
-            {"metadata", {{"filterMetadata", {{"istio", istio}}}}},
-            {"filters",
-             json::array({{{"name", "istio.metadata_exchange"},
-                           {"typedConfig",
-                            {{"@type", "type.googleapis.com/udpa.type.v1.TypedStruct"},
-                             {"typeUrl", "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange"},
-                             {"value", {{"enable_discovery", true}, {"protocol", "istio-peer-exchange"}}}}}}})}};
-  if (!sni.empty()) c["transportSocketMatches"] = socket_matches(sni);
-  return c;
-}
-
-std::string first_of(const std::map<std::string, std::string>& l, std::initializer_list<const char*> keys) {
-  for (const char* k : keys)
-    if (const auto it = l.find(k); it != l.end()) return it->second;
-  return "";
-}
-
-json locality_of(const std::string& l) {
-  json out = json::object();
-  const size_t a = l.find('/'), b = a == std::string::npos ? a : l.find('/', a + 1);
-  if (!l.empty()) out["region"] = l.substr(0, a);
-  if (a != std::string::npos) out["zone"] = l.substr(a + 1, b == std::string::npos ? b : b - a - 1);
-  if (b != std::string::npos) out["subZone"] = l.substr(b + 1);
-  return out;
+void add_service(const View& v, const Service& s, bool sni_dnat, Answer& out) {
+  const Config* rule = v.destination_rule(s);
+  std::vector<const Node*> subsets{&null_node()};
+  if (rule != nullptr)
+    for (const Node& n : rule->spec()["subsets"].items) subsets.push_back(&n);
+  for (const ServicePort& p : s.ports)
+    for (const Node* subset : subsets) {
+      const std::string& sub = (*subset)["name"].str();
+      const std::string name = sni_dnat ? sni_name(p.number, sub, s.host) : cluster_name(p.number, sub, s.host);
+      out.clusters[name] = cluster(s, p, rule, *subset, sni_dnat);
+      out.endpoints[name] = assignment(v, s, p, *subset, name, sni_dnat);
+    }
 }
 
 }  // namespace
 
-void Translation::clusters(Resources& out) const {
-  out.cds.push_back({{"@type", "type.googleapis.com/envoy.config.cluster.v3.Cluster"}, {"name", "BlackHoleCluster"}, {"altStatName", "BlackHoleCluster;"}, {"type", "STATIC"}, {"connectTimeout", "10s"}});
-  // What the bound routes name (PILOT_FILTER_GATEWAY_CLUSTER_CONFIG); an AUTO_PASSTHROUGH server needs every service by SNI.
+void translate_clusters(const View& v, Answer& out) {
+  out.clusters["BlackHoleCluster"] =
+      typed("envoy.config.cluster.v3.Cluster",
+            {{"name", "BlackHoleCluster"}, {"altStatName", "BlackHoleCluster;"}, {"type", "STATIC"}, {"connectTimeout", "10s"}});
   std::set<std::string> wanted;
-  bool sni_dnat = false;
-  auto destinations = [&](const Object& vs, const Yaml* routes) {
-    for (const Yaml& r : items(routes))
-      for (const Yaml& d : items(get(r, "route"))) wanted.insert(full_host(text(get(get(d, "destination"), "host")), vs.ns));
-  };
-  auto virtual_service = [&](const Object& vs) {
-    for (const char* kind : {"http", "tls", "tcp"}) destinations(vs, get(vs.spec, kind));
-  };
-  for (const Object* g : gateways) {
-    for (const Yaml& s : items(get(g->spec, "servers"))) sni_dnat |= text(get(get(s, "tls"), "mode")) == "AUTO_PASSTHROUGH";
-    for (const Object* vs : services_of_gateway(*g)) {
-      virtual_service(*vs);
-      for (const Yaml& r : items(get(vs->spec, "http")))
-        if (const Yaml* d = get(r, "delegate"))
-          for (const Object* target : world.of("VirtualService"))
-            if (target->name == text(get(d, "name")) && target->ns == text(get(d, "namespace"), vs->ns)) virtual_service(*target);
-    }
+  for (const Virtual& x : v.virtuals) {
+    for (const Node& r : x.http) named_hosts(r, x.config->ns, wanted);
+    named_hosts(x.config->spec()["tls"], x.config->ns, wanted);
+    named_hosts(x.config->spec()["tcp"], x.config->ns, wanted);
   }
-  for (const auto& [host, s] : services) {
-    const auto found = rules.find(host);
-    const Object* rule = found == rules.end() ? nullptr : found->second;
-    std::vector<std::pair<std::string, std::map<std::string, std::string>>> subsets = {{"", {}}};
-    if (rule != nullptr)
-      for (const Yaml& x : items(get(rule->spec, "subsets"))) subsets.emplace_back(text(get(x, "name")), labels(get(x, "labels")));
-
-    std::vector<const Yaml*> workloads;
-    for (const Yaml& w : items(get(s.entry->spec, "endpoints"))) workloads.push_back(&w);
-    if (const Yaml* selector = get(s.entry->spec, "workloadSelector"))
-      for (const Object* w : world.of("WorkloadEntry"))
-        if (w->ns == s.ns && matches_labels(labels(get(selector, "labels")), labels(get(w->spec, "labels")))) workloads.push_back(&w->spec);
-
-    for (const Yaml& p : items(get(s.entry->spec, "ports"))) {
-      const std::string port = text(get(p, "number"));
-      for (const auto& [subset, want] : subsets) {
-        const std::string by_sni = "outbound_." + port + "_." + (subset.empty() ? "_" : subset + "_") + "." + host;
-        std::vector<std::string> names;
-        if (wanted.contains(host)) {
-          names.push_back("outbound|" + port + "|" + subset + "|" + host);
-          out.cds.push_back(cluster(names.back(), s, rule, subset, by_sni));
-        }
-        if (sni_dnat) {
-          names.push_back(by_sni);
-          out.cds.push_back(cluster(by_sni, s, rule, subset, ""));
-        }
-        for (const std::string& name : names) {
-          json assignment = {{"@type", "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"}, {"clusterName", name}};
-          std::vector<std::string> order;
-          std::map<std::string, json> groups;
-          for (const Yaml* w : workloads) {
-            const auto have = labels(get(w, "labels"));
-            if (!matches_labels(want, have)) continue;
-            const std::string locality = text(get(w, "locality"));
-            if (!groups.contains(locality)) {
-              order.push_back(locality);
-              groups[locality] = {{"locality", locality_of(locality)}, {"lbEndpoints", json::array()}, {"loadBalancingWeight", 0}};
-            }
-            const long weight = number(get(w, "weight"), 1);
-            const Yaml* mapped = get(get(w, "ports"), text(get(p, "name")));
-            const long target = mapped != nullptr ? number(mapped) : number(get(p, "targetPort"), number(get(p, "number")));
-            json metadata = {{"istio",
-                              {{"workload", ";;" + first_of(have, {"service.istio.io/canonical-name", "app.kubernetes.io/name", "app"}) + ";" +
-                                                first_of(have, {"service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"}) + ";" + node.cluster_id}}}};
-            if (first_of(have, {"security.istio.io/tlsMode"}) == "istio") metadata["envoy.transport_socket_match"] = {{"tlsMode", "istio"}};
-            groups[locality]["lbEndpoints"].push_back({{"endpoint", {{"address", {{"socketAddress", {{"address", text(get(w, "address"))}, {"portValue", target}}}}}}},
-                                                       {"metadata", {{"filterMetadata", metadata}}},
-                                                       {"loadBalancingWeight", weight}});
-            groups[locality]["loadBalancingWeight"] = groups[locality]["loadBalancingWeight"].get<long>() + weight;
-          }
-          for (const std::string& l : order) assignment["endpoints"].push_back(groups[l]);
-          out.eds.push_back(std::move(assignment));
-        }
-      }
-    }
+  for (const Service& s : v.services) {
+    if (wanted.contains(s.host) && v.service(s.host) == &s) add_service(v, s, false, out);
+    const bool passed = std::ranges::any_of(v.servers, [&](const Server& server) {
+      return server.tls_mode == "AUTO_PASSTHROUGH" && !intersection(hosts_for(server, s.ns), {s.host}).empty();
+    });
+    if (passed) add_service(v, s, true, out);
   }
-}
-
-Resources translate(const World& world, const NodeInfo& node, const Options& options) {
-  const Translation t(world, node, options);
-  Resources out;
-  t.clusters(out);
-  t.listeners(out);
-  auto by = [](const char* key) { return [key](const json& a, const json& b) { return a[key].get_ref<const std::string&>() < b[key].get_ref<const std::string&>(); }; };
-  std::ranges::sort(out.cds, by("name"));
-  std::ranges::sort(out.eds, by("clusterName"));
-  std::ranges::sort(out.lds, by("name"));
-  std::ranges::sort(out.rds, by("name"));
-  return out;
 }
 
 }  // namespace sluice::plane

@@ -1,98 +1,127 @@
-// sluice-control: the management plane.
-#include <CLI/CLI.hpp>
-
+// sluice-control: the management plane. Options here, the work in the library.
 #include <pthread.h>
 #include <signal.h>
 
-#include <cstdio>
-#include <filesystem>
+#include <CLI/CLI.hpp>
 #include <fstream>
+#include <iostream>
+#include <sstream>
 
 #include "ctrl/plane/server.h"
 #include "ctrl/plane/watch.h"
 
 namespace {
+using namespace sluice::plane;
 
 void say(const std::string& line) {
   std::printf("sluice-control: %s\n", line.c_str());
   std::fflush(stdout);
 }
 
+std::string count(const World& w) { return std::to_string(w.configs.size()) + " objects"; }
+
 // Serves until SIGTERM or SIGINT. A directory that is wrong changes nothing and says why.
-int serve(const std::string& directory, const std::string& mesh, sluice::plane::ServerOptions options, sluice::plane::World first) {
-  using namespace sluice::plane;
+int serve(const std::string& dir, const std::string& mesh, ServerOptions options, World first) {
   sigset_t signals;
   sigemptyset(&signals);
-  for (int s : {SIGTERM, SIGINT}) sigaddset(&signals, s);
+  for (const int s : {SIGTERM, SIGINT}) sigaddset(&signals, s);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  const std::string listen = options.listen;
-  Watch watch({directory, mesh});
-  const size_t objects = first.objects.size();
+  const std::string listen = options.listen, objects = count(first);
+  Watch watch({dir, mesh});
   Server server(std::move(options), std::make_shared<const World>(std::move(first)), say);
-  if (auto ok = server.start(); !ok) return std::fprintf(stderr, "%s\n", ok.error().c_str()), 1;
-  say(std::to_string(objects) + " objects; serving on " + listen);
+  if (const auto ok = server.start(); !ok) {
+    std::cerr << "sluice-control: " << ok.error() << "\n";
+    return 1;
+  }
+  say(objects + "; serving on " + listen);
   for (;;) {
     if (watch.changed(50)) {
-      Loaded loaded = load_directory(directory, mesh);
-      for (const std::string& p : loaded.problems) std::fprintf(stderr, "%s\n", p.c_str());
-      if (!loaded.problems.empty()) {
-        say("refused: " + std::to_string(loaded.problems.size()) + " problem(s) in " + directory + "; the last good version stays");
+      Loaded loaded = load_directory(dir, mesh);
+      std::cerr << render(loaded.issues) << std::flush;
+      if (has_errors(loaded.issues)) {
+        say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + dir + "; the last good version stays");
       } else {
-        const size_t n = loaded.world.objects.size();
+        const std::string what = count(loaded.world);
         server.replace(std::make_shared<const World>(std::move(loaded.world)));
-        say("pushed: " + std::to_string(n) + " objects");
+        say("pushed: " + what);
       }
     }
     const timespec none{};
-    if (sigtimedwait(&signals, nullptr, &none) > 0) return say("stopped"), 0;
+    if (sigtimedwait(&signals, nullptr, &none) > 0) {
+      say("stopped");
+      return 0;
+    }
   }
+}
+
+int write_answers(const World& world, const std::string& node_file, const std::string& out_dir, const TranslateOptions& options) {
+  std::ifstream in(node_file);
+  std::stringstream text;
+  text << in.rdbuf();
+  const auto node = node_from_json(text.str());
+  if (!in || !node) {
+    std::cerr << node_file << ": " << (in ? node.error() : "cannot be read") << "\n";
+    return 1;
+  }
+  const auto resources = to_resources(translate(world, *node, options));
+  if (!resources) {
+    std::cerr << "sluice-control: " << resources.error() << "\n";
+    return 1;
+  }
+  std::filesystem::create_directories(out_dir);
+  static constexpr const char* kFiles[] = {"cds.json", "eds.json", "lds.json", "rds.json"};
+  for (int t = 0; t < 4; t++) {
+    std::ofstream out(out_dir + "/" + kFiles[t]);
+    out << "[\n";
+    size_t i = 0;
+    for (const auto& [name, r] : resources->of[t]) out << (i++ != 0 ? ",\n" : "") << to_json(kTypeNames[t], r.value);
+    out << "]\n";
+    if (!out) {
+      std::cerr << out_dir << "/" << kFiles[t] << ": cannot be written\n";
+      return 1;
+    }
+  }
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  using namespace sluice::plane;
   CLI::App app{"sluice-control: Istio YAML in, xDS out"};
   app.require_subcommand(1);
-  std::string directory, mesh, node_file, out, authorization = "deny";
-  auto* dump = app.add_subcommand("translate", "write what a Node would be sent: cds.json eds.json lds.json rds.json");
-  dump->add_option("-d,--directory", directory, "folder (or file) of Istio YAML")->required();
-  dump->add_option("--mesh", mesh, "MeshConfig file");
-  dump->add_option("--node", node_file, "Node as JSON")->required();
-  dump->add_option("--out", out, "folder to write to")->required();
-  dump->add_option("--authorization-default", authorization, "deny: what no policy allows is denied; allow: as istiod")->check(CLI::IsMember({"deny", "allow"}));
-  auto* check = app.add_subcommand("check", "say everything that is wrong with a folder; exit 1 if anything is");
-  check->add_option("directory", directory, "folder (or file) of Istio YAML")->required();
-  check->add_option("--mesh", mesh, "MeshConfig file");
+  std::string dir, mesh, node, out, authorization = "deny";
   ServerOptions options;
+  const auto common = [&](CLI::App* c) {
+    c->add_option("-d,--dir,--directory", dir, "folder (or file) of Istio YAML")->required();
+    c->add_option("--mesh", mesh, "MeshConfig, a file");
+    c->add_option("--authorization-default", authorization, "deny: what no policy allows is denied; allow: as istiod")
+        ->check(CLI::IsMember({"deny", "allow"}))
+        ->capture_default_str();
+  };
+  auto* t = app.add_subcommand("translate", "write what a Node would be sent: cds.json eds.json lds.json rds.json");
+  common(t);
+  t->add_option("--node", node, "the Node that asks, proto3 JSON")->required();
+  t->add_option("--out", out, "folder to write to")->required();
+  auto* check = app.add_subcommand("check", "say everything that is wrong with a folder; exit 1 if there is an error");
+  check->add_option("dir", dir, "folder (or file) of Istio YAML")->required();
+  check->add_option("--mesh", mesh, "MeshConfig, a file");
   auto* run = app.add_subcommand("run", "watch a folder and serve xDS");
-  run->add_option("-d,--directory", directory, "folder (or file) of Istio YAML")->required();
-  run->add_option("--mesh", mesh, "MeshConfig file");
+  common(run);
   run->add_option("--listen", options.listen, "unix:PATH or IP:PORT")->required();
   run->add_option("--tls-ca", options.ca, "CA of the gateways' certificates (PEM); with --tls-cert and --tls-key: mutual TLS");
   run->add_option("--tls-cert", options.cert, "our certificate chain (PEM)");
   run->add_option("--tls-key", options.key, "its key (PEM)");
-  run->add_option("--authorization-default", authorization, "deny: what no policy allows is denied; allow: as istiod")->check(CLI::IsMember({"deny", "allow"}));
   CLI11_PARSE(app, argc, argv);
-  if ((options.ca.empty() || options.cert.empty() || options.key.empty()) && !(options.ca.empty() && options.cert.empty() && options.key.empty()))
-    return std::fprintf(stderr, "--tls-ca, --tls-cert and --tls-key belong together\n"), 2;
-
-  Loaded loaded = load_directory(directory, mesh);
-  for (const std::string& p : loaded.problems) std::fprintf(stderr, "%s\n", p.c_str());
-  if (!loaded.problems.empty()) return 1;
+  const int files = !options.ca.empty() + !options.cert.empty() + !options.key.empty();
+  if (files != 0 && files != 3) {
+    std::cerr << "--tls-ca, --tls-cert and --tls-key belong together\n";
+    return 2;
+  }
+  Loaded loaded = load_directory(dir, mesh);
+  std::cerr << render(loaded.issues);
+  if (has_errors(loaded.issues)) return 1;
   if (check->parsed()) return 0;
   options.translation.deny_by_default = authorization == "deny";
-  if (run->parsed()) return serve(directory, mesh, std::move(options), std::move(loaded.world));
-  std::ifstream in(node_file);
-  const json node = json::parse(in, nullptr, false);
-  if (node.is_discarded()) return std::fprintf(stderr, "%s: is no JSON\n", node_file.c_str()), 1;
-  const Resources r = translate(loaded.world, node_of(node), options.translation);
-  std::filesystem::create_directories(out);
-  const std::pair<const char*, const std::vector<json>*> kinds[] = {{"cds", &r.cds}, {"eds", &r.eds}, {"lds", &r.lds}, {"rds", &r.rds}};
-  for (const auto& [kind, list] : kinds) {
-    if (list->empty()) continue;
-    std::ofstream f(std::filesystem::path(out) / (std::string(kind) + ".json"));
-    f << json(*list).dump(1) << "\n";
-  }
-  return 0;
+  if (run->parsed()) return serve(dir, mesh, std::move(options), std::move(loaded.world));
+  return write_answers(loaded.world, node, out, options.translation);
 }

@@ -1,322 +1,402 @@
+// RDS: the virtual hosts of a route configuration, as istiod merges servers, VirtualServices and hosts.
 #include <algorithm>
 
-#include "ctrl/plane/translate.h"
+#include "ctrl/plane/view.h"
 
 namespace sluice::plane {
 namespace {
 
-json string_match(const Yaml* m, bool ignore_case = false) {
-  json out;
-  if (const Yaml* y = get(m, "exact")) out = {{"exact", y->text}};
-  else if (const Yaml* y2 = get(m, "prefix")) out = {{"prefix", y2->text}};
-  else if (const Yaml* y3 = get(m, "regex")) out = {{"safeRegex", {{"regex", y3->text}}}};
-  if (ignore_case) out["ignoreCase"] = true;
-  return out;
-}
-bool is_presence(const Yaml* m) {
-  const Yaml* regex = get(m, "regex");
-  return (get(m, "exact") == nullptr && get(m, "prefix") == nullptr && regex == nullptr) || (regex != nullptr && regex->text == "*");
-}
+struct Route {
+  Json json;
+  bool catch_all = false;
+};
+struct VirtualHost {
+  std::vector<Route> routes;
+  bool tls_only = false;
+};
 
-// Duration as protojson prints it.
-std::string duration(const Yaml* y) {
-  const long ms = y == nullptr ? 0 : milliseconds(y->text);
-  if (ms % 1000 == 0) return std::to_string(ms / 1000) + "s";
-  char text[32];
-  std::snprintf(text, sizeof text, "%ld.%03lds", ms / 1000, ms % 1000);
-  return text;
-}
+constexpr std::string_view kRetryOn = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 
-std::vector<std::pair<std::string, const Yaml*>> sorted(const Yaml* map) {
-  std::vector<std::pair<std::string, const Yaml*>> out;
-  if (map != nullptr)
-    for (size_t i = 0; i < map->keys.size(); i++) out.emplace_back(map->keys[i].text, &map->items[i]);
-  std::ranges::sort(out, {}, [](const auto& p) { return p.first; });
+Object string_match(const Node& m) {
+  if (m["exact"]) return {{"exact", m["exact"].str()}};
+  if (m["prefix"]) return {{"prefix", m["prefix"].str()}};
+  return {{"safeRegex", Object{{"regex", m["regex"].str()}}}};
+}
+bool any_string(const Node& m) { return (!m["exact"] && !m["prefix"] && !m["regex"]) || m["regex"].str() == "*"; }
+
+std::map<std::string, const Node*> sorted(const Node& map) {
+  std::map<std::string, const Node*> out;
+  for (size_t i = 0; i < map.keys.size(); i++) out[map.keys[i].text] = &map.items[i];
   return out;
 }
 
-json match_of(const Yaml* m) {
-  if (m == nullptr) return {{"prefix", "/"}};
-  json out;
-  const Yaml* uri = get(m, "uri");
-  if (const Yaml* y = get(uri, "exact")) out["path"] = y->text;
-  else if (const Yaml* y2 = get(uri, "regex")) out["safeRegex"] = {{"regex", y2->text}};
-  else out["prefix"] = text(get(uri, "prefix"), "/");
-  out["caseSensitive"] = !truth(get(m, "ignoreUriCase"));
-  json headers = json::array();
-  for (const auto& [name, v] : sorted(get(m, "headers"))) {
-    json h = {{"name", name}};
-    if (is_presence(v)) h["presentMatch"] = true;
-    else h["stringMatch"] = string_match(v);
-    headers.push_back(std::move(h));
+Object header_match(const std::string& name, const Node& m, bool without) {
+  Object h{{"name", name}};
+  if (any_string(m)) h.set("presentMatch", true);
+  else h.set("stringMatch", string_match(m));
+  if (without) h.set("invertMatch", true).set_if(!any_string(m), "treatMissingHeaderAsEmpty", true);
+  return h;
+}
+
+struct Match {
+  Json json;
+  std::string operation;  // the decorator's tail
+  bool catch_all = false;
+};
+
+Match match_json(const Node& m) {
+  if (m.null()) return {Object{{"prefix", "/"}}, "/*", true};
+  const Node& uri = m["uri"];
+  Object o;
+  std::string operation = "/*";
+  bool all_paths = false;
+  if (uri["exact"]) {
+    o.set("path", operation = uri["exact"].str());
+  } else if (uri["prefix"]) {
+    o.set("prefix", uri["prefix"].str());
+    operation = uri["prefix"].str() + "*";
+    all_paths = uri["prefix"].str() == "/";
+  } else if (uri["regex"]) {
+    o.set("safeRegex", Object{{"regex", operation = uri["regex"].str()}});
+    all_paths = operation == "*";
+  } else {
+    o.set("prefix", "/");
+    all_paths = true;
   }
-  for (const auto& [name, v] : sorted(get(m, "withoutHeaders"))) {
-    json h = {{"name", name}, {"invertMatch", true}};
-    if (is_presence(v)) h["presentMatch"] = true;
-    else h["stringMatch"] = string_match(v), h["treatMissingHeaderAsEmpty"] = true;
-    headers.push_back(std::move(h));
-  }
+  o.set("caseSensitive", !m["ignoreUriCase"].boolean());
+  Array headers, query;
+  for (const auto& [name, h] : sorted(m["headers"])) headers.add(header_match(name, *h, false));
+  for (const auto& [name, h] : sorted(m["withoutHeaders"])) headers.add(header_match(name, *h, true));
   for (const char* pseudo : {"method", "authority", "scheme"})
-    if (const Yaml* v = get(m, pseudo)) headers.push_back({{"name", std::string(":") + pseudo}, {"stringMatch", string_match(v)}});
-  if (!headers.empty()) out["headers"] = std::move(headers);
-  json query = json::array();
-  for (const auto& [name, v] : sorted(get(m, "queryParams"))) {
-    json q = {{"name", name}};
-    if (is_presence(v)) q["presentMatch"] = true;
-    else q["stringMatch"] = string_match(v);
-    query.push_back(std::move(q));
+    if (m[pseudo]) headers.add(header_match(":" + std::string(pseudo), m[pseudo], false));
+  for (const auto& [name, q] : sorted(m["queryParams"])) {
+    Object p{{"name", name}};
+    if (any_string(*q)) p.set("presentMatch", true);
+    else p.set("stringMatch", string_match(*q));
+    query.add(p);
   }
-  if (!query.empty()) out["queryParameters"] = std::move(query);
+  o.set_if(!headers.empty(), "headers", headers).set_if(!query.empty(), "queryParameters", query);
+  return {o, operation, all_paths && headers.empty() && query.empty()};
+}
+
+bool match_applies(const Node& m, const Virtual& x, const Server& s, const NodeInfo& node) {
+  if (m["port"] && m["port"].integer() != s.port) return false;
+  if (!m["gateways"].items.empty())
+    return std::ranges::any_of(m["gateways"].list(), [&](const std::string& g) {
+      return (g.find('/') == std::string::npos ? x.config->ns + "/" + g : g) == s.gateway_name();
+    });
+  return labels_within(m["sourceLabels"], node.labels) && (m["sourceNamespace"].null() || m["sourceNamespace"].str() == node.ns);
+}
+
+bool names_authority(const std::string& header) { return header == ":authority" || upper(header) == "HOST"; }
+
+// Header operations of a route and of its only destination, in this order; set before add, each by name. An authority that is set becomes
+// the action's host rewrite.
+struct HeaderOperations {
+  Array add[2];
+  Array remove[2];
+  std::string authority;
+
+  void take(const Node& headers) {
+    for (const int side : {0, 1}) {
+      const Node& ops = headers[side == 0 ? "request" : "response"];
+      for (const auto& [name, value] : sorted(ops["set"])) {
+        if (side == 0 && names_authority(name)) authority = value->str();
+        else
+          add[side].add(Object{{"header", Object{{"key", name}, {"value", value->str()}}}, {"appendAction", "OVERWRITE_IF_EXISTS_OR_ADD"}});
+      }
+      for (const auto& [name, value] : sorted(ops["add"]))
+        add[side].add(Object{{"header", Object{{"key", name}, {"value", value->str()}}}});
+      for (const std::string& name : ops["remove"].list()) remove[side].add(name);
+    }
+  }
+  void put(Object& out) const {
+    out.set_if(!add[0].empty(), "requestHeadersToAdd", add[0]).set_if(!remove[0].empty(), "requestHeadersToRemove", remove[0]);
+    out.set_if(!add[1].empty(), "responseHeadersToAdd", add[1]).set_if(!remove[1].empty(), "responseHeadersToRemove", remove[1]);
+  }
+};
+
+Json retry_policy(const Node& r) {
+  Object o;
+  std::string on(kRetryOn);
+  Array codes;
+  if (r["retryOn"]) {
+    on.clear();
+    bool numbers = false, said = false;
+    const std::string list = r["retryOn"].str() + ",";
+    for (size_t at = 0; at < list.size();) {
+      const size_t end = list.find(',', at);
+      std::string word = list.substr(at, end - at);
+      at = end + 1;
+      if (word.empty()) continue;
+      if (std::ranges::all_of(word, [](char c) { return c >= '0' && c <= '9'; })) {
+        codes.add(std::stoi(word));
+        numbers = true;
+      } else {
+        on += (on.empty() ? "" : ",") + word;
+        said |= word == "retriable-status-codes";
+      }
+    }
+    if (numbers && !said) on += on.empty() ? "retriable-status-codes" : ",retriable-status-codes";
+  }
+  o.set("retryOn", on).set("numRetries", r["attempts"] && r["attempts"].integer() > 0 ? r["attempts"].integer() : 2);
+  if (r["perTryTimeout"]) o.set("perTryTimeout", duration_json(*parse_duration(r["perTryTimeout"].str())));
+  if (!r["retryIgnorePreviousHosts"] || r["retryIgnorePreviousHosts"].boolean())
+    o.set("retryHostPredicate", Array{extension("envoy.retry_host_predicates.previous_hosts",
+                                                "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")});
+  o.set("hostSelectionRetryMaxAttempts", "5");
+  o.set_if(!codes.empty(), "retriableStatusCodes", codes);
+  if (r["backoff"]) o.set("retryBackOff", Object{{"baseInterval", duration_json(*parse_duration(r["backoff"].str()))}});
+  return o;
+}
+
+Json per_million(const Node& percent) {
+  return Object{{"numerator", int64_t(percent["value"].number() * 10000)}, {"denominator", "MILLION"}};
+}
+
+void add_mirror(const View& v, const Node& destination, const Node& percent, const Node& whole, const std::string& ns, uint32_t port,
+                Array& out) {
+  Json fraction = Object{{"numerator", 100}};
+  if (percent) {
+    if (percent["value"].number() <= 0) return;
+    fraction = per_million(percent);
+  } else if (whole) {
+    fraction = Object{{"numerator", whole.integer()}};
+  }
+  out.add(Object{{"cluster", destination_cluster(v, destination, ns, port)},
+                 {"runtimeFraction", Object{{"defaultValue", fraction}}},
+                 {"traceSampled", false},
+                 {"disableShadowHostSuffixAppend", true}});
+}
+
+// The action of a route that forwards. `head` takes the header operations of a single destination.
+Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, HeaderOperations& head, std::string& first_cluster) {
+  Object a;
+  std::vector<const Node*> targets;
+  for (const Node& d : r["route"].items)
+    if (r["route"].items.size() == 1 || d["weight"].integer() != 0) targets.push_back(&d);
+  if (r["route"].items.size() == 1) {
+    const Node& d = *targets[0];
+    first_cluster = destination_cluster(v, d["destination"], x.config->ns, port);
+    a.set("cluster", first_cluster);
+    head.take(d["headers"]);
+  } else {
+    Array clusters;
+    for (const Node* d : targets) {
+      Object c{{"name", destination_cluster(v, (*d)["destination"], x.config->ns, port)}, {"weight", (*d)["weight"].integer()}};
+      HeaderOperations own;
+      own.take((*d)["headers"]);
+      own.put(c);
+      c.set_if(!own.authority.empty(), "hostRewriteLiteral", own.authority);
+      clusters.add(c);
+    }
+    a.set("weightedClusters", Object{{"clusters", clusters}});
+  }
+  const Node& w = r["rewrite"];
+  if (w["uriRegexRewrite"])
+    a.set("regexRewrite", Object{{"pattern", Object{{"regex", w["uriRegexRewrite"]["match"].str()}}},
+                                 {"substitution", w["uriRegexRewrite"]["rewrite"].str()}});
+  else if (w["uri"]) a.set("prefixRewrite", w["uri"].str());
+  const std::string& authority = w["authority"] ? w["authority"].str() : head.authority;
+  a.set_if(!authority.empty(), "hostRewriteLiteral", authority);
+  const std::string timeout = r["timeout"] ? duration_json(*parse_duration(r["timeout"].str())) : "0s";
+  a.set("timeout", timeout);
+  if (r["retries"].null() || r["retries"]["attempts"].null() || r["retries"]["attempts"].integer() != 0)
+    a.set("retryPolicy", retry_policy(r["retries"]));
+  Array mirrors;
+  if (r["mirror"]) add_mirror(v, r["mirror"], r["mirrorPercentage"], r["mirrorPercent"], x.config->ns, port, mirrors);
+  for (const Node& m : r["mirrors"].items) add_mirror(v, m["destination"], m["percentage"], null_node(), x.config->ns, port, mirrors);
+  a.set_if(!mirrors.empty(), "requestMirrorPolicies", mirrors);
+  a.set("maxGrpcTimeout", timeout);
+  return a;
+}
+
+Json redirect(const Node& d, uint32_t port) {
+  Object o;
+  if (d["authority"]) o.set("hostRedirect", d["authority"].str());
+  if (d["scheme"]) o.set("schemeRedirect", d["scheme"].str());
+  const std::string& scheme = d["scheme"].str();
+  if (d["port"]) o.set("portRedirect", d["port"].integer());
+  else if (d["derivePort"].str() == "FROM_REQUEST_PORT") o.set("portRedirect", port);
+  else if (d["derivePort"].str() == "FROM_PROTOCOL_DEFAULT" && !scheme.empty()) o.set("portRedirect", scheme == "https" ? 443 : 80);
+  const std::string& uri = d["uri"].str();
+  constexpr std::string_view kPrefix = "%PREFIX()%";
+  if (uri.starts_with(kPrefix)) o.set("prefixRewrite", uri.substr(kPrefix.size()));
+  else o.set("pathRedirect", uri);
+  const char* code = nullptr;
+  switch (d["redirectCode"].integer()) {
+    case 302: code = "FOUND"; break;
+    case 303: code = "SEE_OTHER"; break;
+    case 307: code = "TEMPORARY_REDIRECT"; break;
+    case 308: code = "PERMANENT_REDIRECT"; break;
+    default: break;
+  }
+  if (code != nullptr) o.set("responseCode", code);
+  return o;
+}
+
+Json cors(const Node& c) {
+  Object o;
+  Array origins;
+  for (const Node& m : c["allowOrigins"].items) origins.add(string_match(m));
+  for (const std::string& s : c["allowOrigin"].list()) origins.add(Object{{"exact", s}});
+  o.set_if(!origins.empty(), "allowOriginStringMatch", origins);
+  const auto joined = [&](const char* field) {
+    std::string out;
+    for (const std::string& s : c[field].list()) out += (out.empty() ? "" : ",") + s;
+    return out;
+  };
+  for (const char* f : {"allowMethods", "allowHeaders", "exposeHeaders"})
+    if (c[f]) o.set(f, joined(f));
+  if (c["maxAge"]) o.set("maxAge", std::to_string(*parse_duration(c["maxAge"].str()) / 1'000'000'000));
+  if (c["allowCredentials"]) o.set("allowCredentials", c["allowCredentials"].boolean());
+  o.set("filterEnabled", Object{{"defaultValue", Object{{"numerator", 100}}}});
+  o.set("forwardNotMatchingPreflights", c["unmatchedPreflights"].str() != "IGNORE");
+  return typed("envoy.extensions.filters.http.cors.v3.CorsPolicy", o);
+}
+
+int grpc_code(const std::string& name) {
+  static constexpr const char* kCodes[] = {"OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+                                           "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+                                           "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+                                           "DATA_LOSS", "UNAUTHENTICATED"};
+  for (int i = 0; i < 17; i++)
+    if (name == kCodes[i]) return i;
+  return 2;
+}
+
+Json fault(const Node& f) {
+  Object o;
+  const auto share = [](const Node& n) -> Json {
+    if (n["percentage"]) return per_million(n["percentage"]);
+    return n["percent"] ? Object{{"numerator", n["percent"].integer()}} : Object{{"numerator", 100}};
+  };
+  if (const Node& d = f["delay"])
+    o.set("delay", Object{{"fixedDelay", duration_json(*parse_duration(d["fixedDelay"].str()))}, {"percentage", share(d)}});
+  if (const Node& a = f["abort"]) {
+    Object out;
+    if (a["grpcStatus"]) out.set("grpcStatus", grpc_code(a["grpcStatus"].str()));
+    else out.set("httpStatus", a["httpStatus"].integer());
+    o.set("abort", out.set("percentage", share(a)));
+  }
+  return typed("envoy.extensions.filters.http.fault.v3.HTTPFault", o);
+}
+
+Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, const Server& s) {
+  const Match match = match_json(m);
+  HeaderOperations head;
+  head.take(r["headers"]);
+  std::string name = r["name"].str(), cluster;
+  if (m["name"]) name += "." + m["name"].str();
+  Object o;
+  o.set_if(!name.empty(), "name", name).set("match", match.json);
+  if (r["redirect"]) {
+    o.set("redirect", redirect(r["redirect"], s.port));
+  } else if (r["directResponse"]) {
+    Object d{{"status", r["directResponse"]["status"].integer()}};
+    if (r["directResponse"]["body"]) d.set("body", Object{{"inlineString", r["directResponse"]["body"]["string"].str()}});
+    o.set("directResponse", d);
+  } else {
+    o.set("route", forward(v, r, x, s.port, head, cluster));
+  }
+  o.set("metadata", Object{{"filterMetadata", Object{{"istio", Object{{"config", config_path(*x.config)}}}}}});
+  std::string operation = x.config->name + ":" + std::to_string(s.port);
+  if (!cluster.empty()) {
+    const size_t port = cluster.find('|') + 1, subset = cluster.find('|', port), host = cluster.rfind('|') + 1;
+    operation = cluster.substr(host) + ":" + cluster.substr(port, subset - port);
+  }
+  o.set("decorator", Object{{"operation", operation + match.operation}});
+  head.put(o);
+  Object per_filter;
+  if (r["fault"]) per_filter.set("envoy.filters.http.fault", fault(r["fault"]));
+  if (r["corsPolicy"]) per_filter.set("envoy.filters.http.cors", cors(r["corsPolicy"]));
+  o.set_if(!per_filter.empty(), "typedPerFilterConfig", per_filter);
+  return {o, match.catch_all};
+}
+
+std::vector<Route> routes_of(const View& v, const Virtual& x, const Server& s) {
+  std::vector<Route> out;
+  for (const Node& r : x.http) {
+    if (r["match"].items.empty()) {
+      out.push_back(route_json(v, r, null_node(), x, s));
+      return out;  // nothing behind it can be reached
+    }
+    for (const Node& m : r["match"].items) {
+      if (!match_applies(m, x, s, v.node)) continue;
+      out.push_back(route_json(v, r, m, x, s));
+      if (out.back().catch_all) return out;
+    }
+  }
   return out;
 }
 
-// header operations of a route or of a weighted destination; a set of the authority becomes a host rewrite.
-void operations(const Yaml* headers, json& out, json* action) {
-  for (const char* side : {"request", "response"}) {
-    const Yaml* ops = get(headers, side);
-    json add = json::array();
-    for (const auto& [name, v] : sorted(get(ops, "set"))) {
-      if (std::string_view(side) == "request" && (name == "host" || name == ":authority" || name == "Host")) {
-        (action != nullptr ? *action : out)["hostRewriteLiteral"] = v->text;
-        continue;
-      }
-      add.push_back({{"header", {{"key", name}, {"value", v->text}}}, {"appendAction", "OVERWRITE_IF_EXISTS_OR_ADD"}});
-    }
-    for (const auto& [name, v] : sorted(get(ops, "add"))) add.push_back({{"header", {{"key", name}, {"value", v->text}}}});
-    if (!add.empty()) out[std::string(side) + "HeadersToAdd"] = std::move(add);
-    if (const auto remove = texts(get(ops, "remove")); !remove.empty()) out[std::string(side) + "HeadersToRemove"] = remove;
-  }
-}
-
-json retry_policy(const Yaml* r) {
-  json p;
-  std::string on = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
-  long attempts = 2;
-  json codes = json::array();
-  if (r != nullptr) {
-    attempts = number(get(r, "attempts"), 2);
-    if (attempts == 0) return nullptr;
-    if (const Yaml* given = get(r, "retryOn")) {
-      std::string words;
-      bool names_codes = false;
-      for (size_t at = 0; at <= given->text.size();) {
-        const size_t end = std::min(given->text.find(',', at), given->text.size());
-        std::string word = given->text.substr(at, end - at);
-        std::erase(word, ' ');
-        at = end + 1;
-        if (word.empty()) continue;
-        if (std::ranges::all_of(word, [](char c) { return c >= '0' && c <= '9'; })) codes.push_back(std::stol(word));
-        else words += (words.empty() ? "" : ",") + word, names_codes |= word == "retriable-status-codes";
-      }
-      if (!codes.empty() && !names_codes) words += (words.empty() ? "" : ",") + std::string("retriable-status-codes");
-      on = words;
-    }
-  }
-  p["retryOn"] = on;
-  p["numRetries"] = attempts;
-  if (get(r, "perTryTimeout") != nullptr) p["perTryTimeout"] = duration(get(r, "perTryTimeout"));
-  p["retryHostPredicate"] = json::array({{{"name", "envoy.retry_host_predicates.previous_hosts"},
-                                          {"typedConfig", {{"@type", "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}}}}});
-  p["hostSelectionRetryMaxAttempts"] = "5";
-  if (!codes.empty()) p["retriableStatusCodes"] = codes;
-  if (get(r, "backoff") != nullptr) p["retryBackOff"] = {{"baseInterval", duration(get(r, "backoff"))}};
-  return p;
-}
-
-// A route that takes everything comes after all others (istiod's SortVHostRoutes).
-bool is_catch_all(const json& route) {
-  const json& m = route["match"];
-  if (m.contains("headers") || m.contains("queryParameters")) return false;
-  return m.value("prefix", "") == "/" || (m.contains("safeRegex") && m["safeRegex"]["regex"] == ".*");
-}
-
-// What a delegate's match becomes under a match of its root: both must hold; null when they cannot.
-std::optional<Yaml> merged(const Yaml* root, const Yaml* leaf) {
-  if (root == nullptr) return leaf == nullptr ? std::optional<Yaml>(Yaml{}) : *leaf;
-  if (leaf == nullptr) return *root;
-  Yaml out = *leaf;
-  for (size_t i = 0; i < root->keys.size(); i++) {
-    const std::string& key = root->keys[i].text;
-    if (key == "name") continue;
-    Yaml* mine = nullptr;
-    for (size_t k = 0; k < out.keys.size(); k++)
-      if (out.keys[k].text == key) mine = &out.items[k];
-    if (mine == nullptr) {
-      out.keys.push_back(root->keys[i]);
-      out.items.push_back(root->items[i]);
-    } else if (key == "uri") {
-      const Yaml* wide = get(root->items[i], "prefix");
-      const std::string narrow = text(get(*mine, "prefix"), text(get(*mine, "exact")));
-      if (wide == nullptr || !narrow.starts_with(wide->text)) return std::nullopt;
-    } else if (key == "headers" || key == "withoutHeaders" || key == "queryParams") {
-      for (size_t k = 0; k < root->items[i].keys.size(); k++) {
-        if (get(*mine, root->items[i].keys[k].text) != nullptr) return std::nullopt;
-        mine->keys.push_back(root->items[i].keys[k]);
-        mine->items.push_back(root->items[i].items[k]);
-      }
-    } else if (agent::to_json(*mine) != agent::to_json(root->items[i])) {
-      return std::nullopt;
-    }
-  }
-  return out;
+// istiod sends hosts with the very same routes as one virtual host, named after the first: exact before wildcard, longer before shorter.
+bool more_specific(const std::string& a, const std::string& b) {
+  const bool wa = a.starts_with('*'), wb = b.starts_with('*');
+  if (wa != wb) return wb;
+  if (wa && a.size() != b.size()) return a.size() > b.size();
+  return a < b;
 }
 
 }  // namespace
 
-// The routes of one VirtualService on one gateway and port, in its order.
-json Translation::http_routes(const Object& vs, const Object& gateway, long port) const {
-  json out = json::array();
-  auto applies = [&](const Yaml* m) {
-    if (const Yaml* p = get(m, "port"); p != nullptr && number(p) != port) return false;
-    const auto names = texts(get(m, "gateways"));
-    return names.empty() || std::ranges::any_of(names, [&](const std::string& n) { return n == gateway.name || n == gateway.ns + "/" + gateway.name; });
-  };
-  auto route = [&](const Yaml& r, const Yaml* m, const std::string& base_name, const std::string& ns) {
-    json x;
-    std::string name = base_name;
-    if (const Yaml* n = get(m, "name")) name += (name.empty() ? "" : ".") + n->text;
-    if (!name.empty()) x["name"] = name;
-    x["match"] = match_of(m);
-    x["metadata"] = {{"filterMetadata", {{"istio", {{"config", object_path(vs)}}}}}};
-    std::string operation = vs.name + ":" + std::to_string(port);
-    if (const Yaml* to = get(r, "redirect")) {
-      json d = {{"pathRedirect", text(get(to, "uri"))}};
-      if (const Yaml* a = get(to, "authority")) d["hostRedirect"] = a->text;
-      if (const Yaml* s = get(to, "scheme")) d["schemeRedirect"] = s->text;
-      if (const Yaml* p = get(to, "port")) d["portRedirect"] = number(p);
-      switch (number(get(to, "redirectCode"), 301)) {
-        case 302: d["responseCode"] = "FOUND"; break;
-        case 303: d["responseCode"] = "SEE_OTHER"; break;
-        case 307: d["responseCode"] = "TEMPORARY_REDIRECT"; break;
-        case 308: d["responseCode"] = "PERMANENT_REDIRECT"; break;
-        default: break;
+Json route_configuration(const View& v, const std::string& name, const std::vector<const Server*>& servers) {
+  std::map<std::string, VirtualHost> hosts;
+  for (const Server* s : servers) {
+    const bool tls_only = (*s->node)["tls"]["httpsRedirect"].boolean();
+    for (const Virtual& x : v.virtuals) {
+      if (std::ranges::find(x.gateways, s->gateway_name()) == x.gateways.end()) continue;
+      const auto both = intersection(hosts_for(*s, x.config->ns), x.hosts);
+      if (both.empty()) continue;
+      const auto routes = routes_of(v, x, *s);
+      if (routes.empty()) continue;
+      for (const std::string& h : both) {
+        VirtualHost& host = hosts[h];
+        host.routes.insert(host.routes.end(), routes.begin(), routes.end());
+        host.tls_only |= tls_only;
       }
-      x["redirect"] = std::move(d);
-    } else if (const Yaml* direct = get(r, "directResponse")) {
-      json d = {{"status", number(get(direct, "status"))}};
-      if (const Yaml* body = get(direct, "body")) d["body"] = {{"inlineString", text(get(body, "string"))}};
-      x["directResponse"] = std::move(d);
-    } else {
-      json a = {{"timeout", duration(get(r, "timeout"))}, {"maxGrpcTimeout", duration(get(r, "timeout"))}};
-      if (json retries = retry_policy(get(r, "retries")); !retries.is_null()) a["retryPolicy"] = std::move(retries);
-      const Yaml* rewrite = get(r, "rewrite");
-      if (const Yaml* uri = get(rewrite, "uri")) a["prefixRewrite"] = uri->text;
-      if (const Yaml* authority = get(rewrite, "authority")) a["hostRewriteLiteral"] = authority->text;
-      if (const Yaml* regex = get(rewrite, "uriRegexRewrite")) a["regexRewrite"] = {{"pattern", {{"regex", text(get(regex, "match"))}}}, {"substitution", text(get(regex, "rewrite"))}};
-      const Yaml* to = get(r, "route");
-      if (to->items.size() == 1) {
-        const std::string cluster = cluster_name(get(to->items[0], "destination"), ns, port);
-        a["cluster"] = cluster;
-        const size_t bar = cluster.find('|'), next = cluster.find('|', bar + 1);
-        operation = cluster.substr(cluster.rfind('|') + 1) + ":" + cluster.substr(bar + 1, next - bar - 1);
-        operations(get(to->items[0], "headers"), x, &a);
-      } else {
-        json clusters = json::array();
-        for (const Yaml& d : to->items) {
-          if (number(get(d, "weight"), 0) == 0) continue;
-          json w = {{"name", cluster_name(get(d, "destination"), ns, port)}, {"weight", number(get(d, "weight"))}};
-          operations(get(d, "headers"), w, nullptr);
-          clusters.push_back(std::move(w));
-        }
-        a["weightedClusters"] = {{"clusters", std::move(clusters)}};
-      }
-      operations(get(r, "headers"), x, &a);
-      x["route"] = std::move(a);
     }
-    if (!x.contains("route")) operations(get(r, "headers"), x, nullptr);
-    const json& made = x["match"];
-    x["decorator"] = {{"operation", operation + (made.contains("path")        ? made["path"].get<std::string>()
-                                                 : made.contains("safeRegex") ? made["safeRegex"]["regex"].get<std::string>()
-                                                                              : made["prefix"].get<std::string>() + "*")}};
-    out.push_back(std::move(x));
-  };
-  auto each_match = [&](const Yaml* list, auto&& f) {
-    if (list == nullptr || list->items.empty()) f(nullptr);
-    else
-      for (const Yaml& m : list->items) f(&m);
-  };
-  for (const Yaml& r : items(get(vs.spec, "http"))) {
-    const Yaml* delegate = get(r, "delegate");
-    each_match(get(r, "match"), [&](const Yaml* m) {
-      if (!applies(m)) return;
-      if (delegate == nullptr) {
-        route(r, m, text(get(r, "name")), vs.ns);
-        return;
-      }
-      for (const Object* target : world.of("VirtualService")) {
-        if (target->name != text(get(delegate, "name")) || target->ns != text(get(delegate, "namespace"), vs.ns) || get(target->spec, "hosts") != nullptr) continue;
-        for (const Yaml& leaf : items(get(target->spec, "http")))
-          each_match(get(leaf, "match"), [&](const Yaml* lm) {
-            const auto both = merged(m, lm);
-            if (!both || !applies(&*both)) return;
-            std::string name = text(get(r, "name"));
-            if (const Yaml* n = get(leaf, "name")) name += (name.empty() ? "" : "-") + n->text;
-            route(leaf, both->kind == Yaml::Kind::kMapping ? &*both : nullptr, name, target->ns);
-          });
-      }
-    });
+    if (tls_only)
+      for (const std::string& h : s->hosts) hosts[h.substr(h.find('/') + 1)].tls_only = true;
   }
-  return out;
-}
-
-void Translation::route_configuration(Resources& out, const std::string& name, long port, const std::vector<std::pair<const Object*, const Yaml*>>& servers) const {
-  struct Host {
-    json routes = json::array();
-    bool redirect = false;
-  };
-  std::map<std::string, Host> hosts;
-  for (const auto& [gateway, server] : servers)
-    for (const Object* vs : services_of_gateway(*gateway)) {
-      std::set<std::string> mine;
-      for (std::string entry : texts(get(server, "hosts"))) {
-        const size_t slash = entry.find('/');
-        if (slash != std::string::npos) {
-          const std::string ns = entry.substr(0, slash);
-          if (ns != "*" && !(ns == "." ? vs->ns == gateway->ns : vs->ns == ns)) continue;
-          entry = entry.substr(slash + 1);
-        }
-        for (const std::string& h : texts(get(vs->spec, "hosts")))
-          if (const std::string both = intersect_hosts(entry, full_host(h, vs->ns)); !both.empty()) mine.insert(both);
-      }
-      if (mine.empty()) continue;
-      const json routes = http_routes(*vs, *gateway, port);
-      for (const std::string& h : mine) {
-        Host& host = hosts[h];
-        for (const json& r : routes)
-          if (std::ranges::find(host.routes, r) == host.routes.end()) host.routes.push_back(r);
-        host.redirect |= truth(get(get(server, "tls"), "httpsRedirect"));
-      }
-    }
-  // Hosts with the same routes share a virtual host, named by the most specific of them.
+  const uint32_t port = servers[0]->port;
+  if (hosts.empty()) hosts["*"];
   std::vector<std::string> order;
-  for (auto& [h, host] : hosts) {
-    order.push_back(h);
-    std::ranges::stable_partition(host.routes, [](const json& r) { return !is_catch_all(r); });
-  }
-  std::ranges::sort(order, [](const std::string& a, const std::string& b) {
-    if ((a[0] == '*') != (b[0] == '*')) return b[0] == '*';
-    return a.size() != b.size() ? a.size() > b.size() : a < b;
-  });
-  std::vector<json> virtual_hosts;
+  for (const auto& [h, host] : hosts) order.push_back(h);
+  std::ranges::sort(order, more_specific);
+  struct Merged {
+    std::vector<std::string> domains;
+    Json routes;
+    bool tls_only;
+  };
+  std::vector<Merged> merged;
   for (const std::string& h : order) {
-    const Host& host = hosts[h];
-    auto same = std::ranges::find_if(virtual_hosts, [&](const json& v) { return v["routes"] == host.routes && v.contains("requireTls") == host.redirect; });
-    if (same != virtual_hosts.end()) {
-      (*same)["domains"].push_back(h);
-      continue;
-    }
-    json v = {{"name", h + ":" + std::to_string(port)}, {"domains", json::array({h})}, {"routes", host.routes}, {"includeRequestAttemptCount", true}};
-    if (host.redirect) v["requireTls"] = "ALL";
-    virtual_hosts.push_back(std::move(v));
+    VirtualHost& host = hosts[h];
+    std::ranges::stable_sort(host.routes, {}, &Route::catch_all);
+    Array routes;
+    for (const Route& r : host.routes) routes.add(r.json);
+    const Json text = routes;
+    const auto same = std::ranges::find_if(
+        merged, [&](const Merged& m) { return m.routes.text == text.text && m.tls_only == host.tls_only && !routes.empty(); });
+    if (same != merged.end()) same->domains.push_back(h);
+    else merged.push_back({{h}, text, host.tls_only});
   }
-  std::ranges::sort(virtual_hosts, {}, [](const json& v) { return v["name"].get<std::string>(); });
-  if (virtual_hosts.empty()) virtual_hosts.push_back({{"name", "blackhole:" + std::to_string(port)}, {"domains", {"*"}}});
-  out.rds.push_back({{"@type", "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"},
-                     {"name", name},
-                     {"virtualHosts", virtual_hosts},
-                     {"validateClusters", false},
-                     {"maxDirectResponseBodySizeBytes", 1048576},
-                     {"ignorePortInHostMatching", true}});
+  const bool blackhole =
+      hosts.size() == 1 && hosts.begin()->first == "*" && hosts.begin()->second.routes.empty() && !hosts.begin()->second.tls_only;
+  std::ranges::sort(merged, {}, [](const Merged& m) { return m.domains[0]; });
+  Array out;
+  for (const Merged& m : merged) {
+    Object o{{"name", (blackhole ? "blackhole" : m.domains[0]) + ":" + std::to_string(port)}, {"domains", strings(m.domains)}};
+    o.set_if(m.routes.text != "[]", "routes", m.routes)
+        .set_if(m.tls_only, "requireTls", "ALL")
+        .set_if(!blackhole, "includeRequestAttemptCount", true);
+    out.add(o);
+  }
+  return typed("envoy.config.route.v3.RouteConfiguration", {{"name", name},
+                                                            {"virtualHosts", out},
+                                                            {"validateClusters", false},
+                                                            {"maxDirectResponseBodySizeBytes", 1048576},
+                                                            {"ignorePortInHostMatching", true}});
 }
 
 }  // namespace sluice::plane

@@ -1,62 +1,22 @@
-// The xDS server: delta ADS (envoy.service.discovery.v3) for gateways, from a World that may be replaced at any time. Versions are content
-// hashes, so several servers on the same directory answer alike and a gateway that reconnects gets only what it does not have.
-//
-// Subscriptions (pure, no gRPC): what one stream asked for, what it was sent, what it owes. `answer` gives the next response of a type, in the
-// order CDS, EDS, LDS, RDS, or nothing.
-// Thread: replace() any; streams on gRPC's threads, each under its own lock.
+// The xDS server: delta ADS (envoy.service.discovery.v3) over gRPC for gateways, from a World that may be replaced at any time. What a
+// stream says is stream.h's; here are its transport, identity and threads. With mutual TLS a Node whose namespace or service account is not
+// its certificate's is refused (PERMISSION_DENIED). Nodes that say the same of themselves share one translation. Thread: replace() one at a
+// time, from any; streams on gRPC's threads, each under its own lock; a slow client delays nobody but itself, and what it has not taken yet
+// is replaced by what is newer.
 #pragma once
 #include <expected>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
-#include <optional>
-#include <set>
 #include <string>
-#include <vector>
 
-#include "ctrl/plane/translate.h"
+#include "ctrl/plane/stream.h"
 
 namespace sluice::plane {
 
-struct Encoded {
-  std::string version, bytes;  // bytes of the resource's Any
-};
-using EncodedSet = std::map<std::string, std::map<std::string, Encoded>>;  // type URL -> name -> resource
-
-// Resources as messages. Errors are ours (a translation that is no valid message) and name the resource.
-std::expected<EncodedSet, std::string> encode(const Resources& resources);
-
-class Subscriptions {
- public:
-  struct Request {
-    std::string type_url, nonce, error;
-    std::vector<std::string> subscribe, unsubscribe;
-    std::map<std::string, std::string> initial_versions;
-  };
-  struct Answer {
-    std::string type_url, nonce;
-    std::vector<std::pair<std::string, Encoded>> resources;
-    std::vector<std::string> removed;
-  };
-  // A NACK is returned as its text.
-  std::optional<std::string> take(const Request& request);
-  std::vector<Answer> answers(const EncodedSet& current);
-
- private:
-  struct Type {
-    bool wildcard = false, asked = false, answered = false;
-    std::set<std::string> names, fresh;          // fresh: subscribed since the last answer
-    std::map<std::string, std::string> sent;     // name -> version
-  };
-  std::map<std::string, Type> types_;
-  uint64_t nonce_ = 0;
-};
-
 struct ServerOptions {
-  std::string listen;                // "unix:PATH" or "IP:PORT"
-  std::string ca, cert, key;         // PEM files: mutual TLS; empty: plain
-  Options translation;
+  std::string listen;         // "unix:PATH" or "IP:PORT"
+  std::string ca, cert, key;  // PEM files: mutual TLS; empty: plain
+  TranslateOptions translation;
 };
 
 class Server {

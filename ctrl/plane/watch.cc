@@ -19,8 +19,14 @@ void Watch::add_all() {
   for (const std::string& path : paths_) {
     if (path.empty()) continue;
     const std::filesystem::path p(path);
-    inotify_add_watch(fd_, (std::filesystem::is_directory(p, error) ? p : p.has_parent_path() ? p.parent_path() : std::filesystem::path(".")).c_str(), kWhat);
-    for (auto it = std::filesystem::recursive_directory_iterator(p, error); !error && it != std::filesystem::recursive_directory_iterator(); it.increment(error))
+    inotify_add_watch(fd_,
+                      (std::filesystem::is_directory(p, error) ? p
+                       : p.has_parent_path()                   ? p.parent_path()
+                                                               : std::filesystem::path("."))
+                          .c_str(),
+                      kWhat);
+    for (auto it = std::filesystem::recursive_directory_iterator(p, error); !error && it != std::filesystem::recursive_directory_iterator();
+         it.increment(error))
       if (it->is_directory(error)) inotify_add_watch(fd_, it->path().c_str(), kWhat);
   }
 }

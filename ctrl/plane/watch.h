@@ -1,5 +1,5 @@
-// Watch: tells when something under some paths changed (inotify on each folder). Changes are gathered until it has been quiet for kQuietMs, at
-// most kQuietMaxMs after the first. Thread: one.
+// Watch: tells when something under some paths changed (inotify on each folder). Changes are gathered until it has been quiet for kQuietMs,
+// at most kQuietMaxMs after the first. Thread: one.
 #pragma once
 #include <string>
 #include <vector>

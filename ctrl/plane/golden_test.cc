@@ -1,0 +1,115 @@
+// What istiod 1.29.6 answered, input by input, compared field by field. Needs ../shared/golden (or SLUICE_GOLDEN); skips without it.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "ctrl/plane/resource.h"
+
+namespace sluice::plane {
+namespace {
+namespace fs = std::filesystem;
+
+fs::path golden() {
+  const char* g = std::getenv("SLUICE_GOLDEN");
+  return g != nullptr ? fs::path(g) : fs::path(SLUICE_SOURCE_ROOT) / "../../shared/golden";
+}
+fs::path found() {
+  for (const fs::path& p : {golden(), fs::path(SLUICE_SOURCE_ROOT) / "../shared/golden"})
+    if (fs::exists(p / "istiod/01-http")) return p;
+  return {};
+}
+std::string slurp(const fs::path& p) {
+  std::ifstream in(p);
+  std::stringstream s;
+  s << in.rdbuf();
+  return s.str();
+}
+
+// Empty when equal; else why not.
+std::string compare(const fs::path& dir) {
+  const fs::path mesh = fs::exists(dir / "mesh.yaml") ? dir / "mesh.yaml" : dir.parent_path() / "mesh.yaml";
+  const Loaded l = load_text(slurp(dir / "in.yaml"), "in.yaml", slurp(mesh));
+  if (has_errors(l.issues)) return "refused: " + l.issues[0].message;
+  const auto node = node_from_json(slurp(dir / "node.json"));
+  if (!node) return node.error();
+  const auto resources = to_resources(translate(l.world, *node, {.deny_by_default = false}));
+  if (!resources) return resources.error();
+  const fs::path out = fs::temp_directory_path() / ("plane-golden-" + std::to_string(::getpid()));
+  fs::create_directories(out);
+  static constexpr const char* kFiles[] = {"cds.json", "eds.json", "lds.json", "rds.json"};
+  for (int t = 0; t < 4; t++) {
+    std::ofstream f(out / kFiles[t]);
+    f << "[";
+    size_t i = 0;
+    for (const auto& [name, r] : resources->of[t]) f << (i++ ? "," : "") << to_json(kTypeNames[t], r.value);
+    f << "]";
+  }
+  const fs::path log = out / "diff.txt";
+  const std::string command = "python3 '" + (dir / "../../../tools/golden_diff.py").string() + "' '" + dir.string() + "' '" + out.string() +
+                              "' > '" + log.string() + "' 2>&1";
+  const int code = std::system(command.c_str());
+  const std::string text = slurp(log);
+  fs::remove_all(out);
+  return code == 0 ? "" : text;
+}
+
+TEST(Golden, TranslatesWhatIstiodTranslates) {
+  const fs::path root = found();
+  if (root.empty()) GTEST_SKIP() << "the golden data is not there: set SLUICE_GOLDEN";
+  // The inputs that must be equal; the others are counted.
+  static constexpr std::string_view kMust[] = {"01", "02", "03", "04", "05", "06", "07", "08", "09",
+                                               "10", "11", "12", "13", "19", "22", "23", "26"};
+  int equal = 0, all = 0;
+  std::string rest;
+  for (const auto& e : fs::directory_iterator(root / "istiod")) {
+    if (!e.is_directory()) continue;
+    const std::string name = e.path().filename().string(), why = compare(e.path());
+    all++;
+    equal += why.empty();
+    if (std::ranges::find(kMust, name.substr(0, 2)) != std::end(kMust)) EXPECT_EQ(why, "") << name;
+    else if (!why.empty()) rest += "\n  " + name + ": " + why.substr(0, why.find('\n'));
+  }
+  std::printf("%d of %d inputs equal to istiod's answers; not yet:%s\n", equal, all, rest.c_str());
+}
+
+// istiod-invalid: what istiod refuses is refused, at a place. What it accepts in silence may be refused too.
+TEST(Golden, RefusesWhatIstiodRefuses) {
+  const fs::path root = found();
+  if (root.empty()) GTEST_SKIP() << "the golden data is not there: set SLUICE_GOLDEN";
+  std::ifstream answers(root / "istiod-invalid/answers.tsv");
+  int refused = 0;
+  for (std::string line; std::getline(answers, line);) {
+    const size_t tab = line.find('\t');
+    if (!line.substr(tab + 1).starts_with("refused")) continue;
+    const std::string name = line.substr(0, tab) + ".yaml";
+    const Loaded l = load_text(slurp(root / "istiod-invalid" / name), name);
+    EXPECT_TRUE(has_errors(l.issues)) << line;
+    if (l.issues.empty()) continue;
+    EXPECT_FALSE(l.issues[0].message.empty());
+    if (!name.starts_with("yaml-")) EXPECT_NE(l.issues[0].source_line, "") << name << ": " << l.issues[0].message;
+    refused++;
+  }
+  EXPECT_GE(refused, 78);
+}
+
+TEST(Golden, TwiceTheSameAnswerToTheByte) {
+  const fs::path root = found();
+  if (root.empty()) GTEST_SKIP() << "the golden data is not there: set SLUICE_GOLDEN";
+  const fs::path dir = root / "istiod/26-hosts-merge";
+  const auto once = [&] {
+    const Loaded l = load_text(slurp(dir / "in.yaml"), "in.yaml");
+    return *to_resources(translate(l.world, *node_from_json(slurp(dir / "node.json")), {}));
+  };
+  const Resources a = once(), b = once();
+  for (int t = 0; t < 4; t++) {
+    ASSERT_EQ(a.of[t].size(), b.of[t].size());
+    for (const auto& [name, r] : a.of[t]) EXPECT_EQ(r.version, b.of[t].at(name).version) << name;
+  }
+}
+
+}  // namespace
+}  // namespace sluice::plane

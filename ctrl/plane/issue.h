@@ -1,0 +1,35 @@
+// What the operator is told about his YAML: one issue is one place with cause and remedy. Nothing here decides; schema.h and rules.h do.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sluice::plane {
+
+struct Source {
+  std::string file, text;
+};
+
+enum class Severity : uint8_t { kError, kWarning };
+
+struct Issue {
+  Severity severity = Severity::kError;
+  std::string file;
+  uint32_t line = 1, column = 1, width = 1;  // from 1; width of what the caret underlines, in bytes
+  std::string message, remedy;
+  std::string source_line;  // the text of `line`, "" where there is none
+
+  std::string place() const { return file + ":" + std::to_string(line) + ":" + std::to_string(column); }
+};
+
+// FILE:LINE:COL: error: message / the line / a caret under the value / the remedy.
+std::string render(const Issue& i);
+std::string render(const std::vector<Issue>& issues);
+bool has_errors(const std::vector<Issue>& issues);
+
+// The candidate nearest to `word` (at most 2 edits and fewer than half of it), or "".
+std::string nearest(std::string_view word, const std::vector<std::string_view>& candidates);
+
+}  // namespace sluice::plane

@@ -1,0 +1,104 @@
+#include "ctrl/plane/resource.h"
+
+#include <google/protobuf/any.pb.h>
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/util/json_util.h>
+
+#include <algorithm>
+
+#include "envoy/config/core/v3/base.pb.h"
+
+namespace sluice::plane {
+namespace {
+namespace pb = google::protobuf;
+
+std::unique_ptr<pb::Message> new_message(std::string_view type) {
+  const auto* d = pb::DescriptorPool::generated_pool()->FindMessageTypeByName(std::string(type));
+  return d == nullptr ? nullptr : std::unique_ptr<pb::Message>(pb::MessageFactory::generated_factory()->GetPrototype(d)->New());
+}
+
+std::string serialized(const pb::Message& m) {
+  std::string out;
+  pb::io::StringOutputStream stream(&out);
+  pb::io::CodedOutputStream coded(&stream);
+  coded.SetSerializationDeterministic(true);
+  m.SerializeToCodedStream(&coded);
+  coded.Trim();
+  return out;
+}
+
+// FNV-1a over 64 bits, twice mixed: versions are compared for equality only, and by a client that trusts us.
+std::string content_hash(std::string_view s) {
+  uint64_t h = 0xcbf29ce484222325;
+  for (const char c : s) h = (h ^ uint8_t(c)) * 0x100000001b3;
+  h = (h ^ (h >> 33)) * 0xff51afd7ed558ccd;
+  h ^= h >> 33;
+  char out[17];
+  std::snprintf(out, sizeof out, "%016llx", static_cast<unsigned long long>(h));
+  return out;
+}
+
+NodeInfo info(const envoy::config::core::v3::Node& n) {
+  NodeInfo out{.id = n.id()};
+  const auto& fields = n.metadata().fields();
+  const auto text = [&](const char* key) {
+    const auto it = fields.find(key);
+    return it == fields.end() ? std::string() : it->second.string_value();
+  };
+  out.ns = text("NAMESPACE");
+  if (out.ns.empty() && std::ranges::count(out.id, '~') == 3) {  // router~IP~NAME.NS~NS.svc.cluster.local
+    const std::string tail = out.id.substr(out.id.rfind('~') + 1);
+    out.ns = tail.substr(0, tail.find('.'));
+  }
+  out.service_account = text("SERVICE_ACCOUNT"), out.cluster_id = text("CLUSTER_ID"), out.mesh_id = text("MESH_ID");
+  if (const auto it = fields.find("LABELS"); it != fields.end())
+    for (const auto& [k, v] : it->second.struct_value().fields()) out.labels[k] = v.string_value();
+  return out;
+}
+
+}  // namespace
+
+std::expected<Resources, std::string> to_resources(const Answer& a) {
+  Resources out;
+  const std::map<std::string, Json>* from[4] = {&a.clusters, &a.endpoints, &a.listeners, &a.routes};
+  for (int t = 0; t < 4; t++)
+    for (const auto& [name, json] : *from[t]) {
+      const auto m = new_message("google.protobuf.Any");
+      const auto status = pb::util::JsonStringToMessage(json.text, m.get());
+      if (!status.ok()) return std::unexpected(name + ": " + std::string(status.message()));
+      auto& any = static_cast<pb::Any&>(*m);
+      const auto inner = new_message(kTypeNames[t]);  // once more, for a deterministic order of maps
+      if (!inner->ParseFromString(any.value())) return std::unexpected(name + ": cannot be parsed");
+      Resource r{.version = {}, .value = serialized(*inner)};
+      r.version = content_hash(r.value);
+      out.of[t].emplace(name, std::move(r));
+    }
+  return out;
+}
+
+std::string to_json(std::string_view type, const std::string& value) {
+  pb::Any any;
+  any.set_type_url(std::string(kTypePrefix) + std::string(type));
+  any.set_value(value);
+  std::string out;
+  pb::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  const auto status = pb::util::MessageToJsonString(any, &out, options);
+  return status.ok() ? out : "{}";
+}
+
+std::expected<NodeInfo, std::string> node_from_json(const std::string& json) {
+  envoy::config::core::v3::Node n;
+  const auto status = pb::util::JsonStringToMessage(json, &n);
+  if (!status.ok()) return std::unexpected(std::string(status.message()));
+  return info(n);
+}
+
+NodeInfo node_from_wire(const std::string& s) {
+  envoy::config::core::v3::Node n;
+  n.ParseFromString(s);
+  return info(n);
+}
+
+}  // namespace sluice::plane

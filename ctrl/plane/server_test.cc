@@ -1,0 +1,144 @@
+// The server on a Unix socket, asked by gRPC's own client.
+#include "ctrl/plane/server.h"
+
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "ctrl/plane/watch.h"
+#include "envoy/service/discovery/v3/ads.grpc.pb.h"
+
+namespace sluice::plane {
+namespace {
+namespace ds = envoy::service::discovery::v3;
+constexpr const char* kCds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+constexpr const char* kLds = "type.googleapis.com/envoy.config.listener.v3.Listener";
+
+std::string yaml(int port) {
+  return "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  selector: {istio: "
+         "ingressgateway}\n"
+         "  servers:\n  - port: {number: " +
+         std::to_string(port) + ", name: http, protocol: HTTP}\n    hosts: [shop.example.com]\n";
+}
+std::shared_ptr<const World> world(int port) {
+  Loaded l = load_text(yaml(port), "in.yaml");
+  EXPECT_TRUE(l.issues.empty()) << render(l.issues);
+  return std::make_shared<const World>(std::move(l.world));
+}
+
+struct ServerTest : testing::Test {
+  std::string dir;
+  std::unique_ptr<Server> server;
+  void SetUp() override {
+    char name[] = "/tmp/sluice-plane-XXXXXX";
+    dir = ::mkdtemp(name);
+    server = std::make_unique<Server>(ServerOptions{.listen = "unix:" + dir + "/s"}, world(80), [](const std::string&) {});
+    const auto ok = server->start();
+    ASSERT_TRUE(ok) << ok.error();
+  }
+  void TearDown() override {
+    server.reset();
+    std::filesystem::remove_all(dir);
+  }
+};
+
+struct Client {
+  grpc::ClientContext context;
+  std::unique_ptr<ds::AggregatedDiscoveryService::Stub> stub;
+  std::unique_ptr<grpc::ClientReaderWriter<ds::DeltaDiscoveryRequest, ds::DeltaDiscoveryResponse>> stream;
+  explicit Client(const std::string& dir)
+      : stub(ds::AggregatedDiscoveryService::NewStub(grpc::CreateChannel("unix:" + dir + "/s", grpc::InsecureChannelCredentials()))) {
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
+    stream = stub->DeltaAggregatedResources(&context);
+  }
+  void ask(const char* type, bool with_node, const char* label = "ingressgateway") {
+    ds::DeltaDiscoveryRequest r;
+    r.set_type_url(type);
+    r.add_resource_names_subscribe("*");
+    if (with_node) {
+      r.mutable_node()->set_id("router~10.0.0.1~a.shop~shop.svc.cluster.local");
+      auto& fields = *r.mutable_node()->mutable_metadata()->mutable_fields();
+      fields["NAMESPACE"].set_string_value("shop");
+      (*fields["LABELS"].mutable_struct_value()->mutable_fields())["istio"].set_string_value(label);
+    }
+    stream->Write(r);
+  }
+  ds::DeltaDiscoveryResponse next() {
+    ds::DeltaDiscoveryResponse r;
+    EXPECT_TRUE(stream->Read(&r));
+    return r;
+  }
+};
+
+TEST_F(ServerTest, ANodeIsServedItsGatewaysAndEachChangeOfTheWorld) {
+  Client c(dir);
+  c.ask(kCds, true);
+  EXPECT_EQ(c.next().resources(0).name(), "BlackHoleCluster");
+  c.ask(kLds, false);
+  const auto first = c.next();
+  ASSERT_EQ(first.resources_size(), 1);
+  EXPECT_EQ(first.resources(0).name(), "0.0.0.0_80");
+  EXPECT_EQ(first.resources(0).resource().type_url(), kLds);
+  EXPECT_EQ(first.resources(0).version().size(), 16u);
+  server->replace(world(81));
+  const auto second = c.next();
+  EXPECT_EQ(second.resources(0).name(), "0.0.0.0_81");
+  ASSERT_EQ(second.removed_resources_size(), 1);
+  EXPECT_EQ(second.removed_resources(0), "0.0.0.0_80");
+}
+
+TEST_F(ServerTest, GatewaysWithOtherLabelsAreServedDifferently) {
+  Client c(dir);
+  c.ask(kLds, true, "eastwestgateway");
+  EXPECT_EQ(c.next().resources_size(), 0);
+}
+
+TEST_F(ServerTest, AStreamWithoutANodeIsRefused) {
+  Client c(dir);
+  c.ask(kCds, false);
+  ds::DeltaDiscoveryResponse r;
+  EXPECT_FALSE(c.stream->Read(&r));
+  EXPECT_EQ(c.stream->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(ServerTest, TwentyReplacementsInARowEndWithTheLast) {
+  Client c(dir);
+  c.ask(kLds, true);
+  (void)c.next();
+  for (int port = 81; port <= 100; port++) server->replace(world(port));
+  for (;;) {
+    const auto r = c.next();
+    ASSERT_GT(r.resources_size(), 0);
+    if (r.resources(0).name() == "0.0.0.0_100") break;
+  }
+}
+
+TEST(Server, AnAddressThatCannotBeListenedOnIsNamed) {
+  Server s(ServerOptions{.listen = "unix:/no/such/folder/s"}, world(80), [](const std::string&) {});
+  const auto ok = s.start();
+  ASSERT_FALSE(ok);
+  EXPECT_NE(ok.error().find("/no/such/folder"), std::string::npos);
+}
+
+TEST(Watch, TellsOfAWriteARenameAndARemovalAndOfNothingElse) {
+  char name[] = "/tmp/sluice-watch-XXXXXX";
+  const std::string dir = ::mkdtemp(name);
+  Watch w({dir});
+  EXPECT_FALSE(w.changed(1));
+  std::ofstream(dir + "/a.yaml") << "x";
+  EXPECT_TRUE(w.changed(1000));
+  std::filesystem::rename(dir + "/a.yaml", dir + "/b.yaml");
+  EXPECT_TRUE(w.changed(1000));
+  std::filesystem::create_directory(dir + "/sub");
+  EXPECT_TRUE(w.changed(1000));
+  std::ofstream(dir + "/sub/c.yaml") << "x";
+  EXPECT_TRUE(w.changed(1000));
+  EXPECT_FALSE(w.changed(1));
+  std::filesystem::remove_all(dir);
+}
+
+}  // namespace
+}  // namespace sluice::plane
