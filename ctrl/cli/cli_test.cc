@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "ctrl/admin/endpoints.h"
@@ -63,6 +64,26 @@ TEST_F(Sluicectl, WrongUsageIsTwoAndNoGatewayIsOne) {
   EXPECT_EQ(run("config"), 2);
   EXPECT_EQ(run("--help"), 0);
   EXPECT_EQ(run("-s /no/such/socket status"), 1);
+}
+
+TEST_F(Sluicectl, CheckPointsAtWhatIsWrongAndExitsOne) {
+  std::ofstream(dir / "gateway.yaml")
+      << "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: shop}\nspec:\n  selektor: {a: b}\n"
+         "  servers:\n  - port: {number: 80, name: http, protocol: HTTP}\n    hosts: [a.example.com]\n";
+  EXPECT_EQ(check(dir.string(), {}, streams), kFailed);
+  EXPECT_NE(err.str().find("gateway.yaml:5:3: error: unknown field spec.selektor; did you mean 'selector'?"), std::string::npos)
+      << err.str();
+  EXPECT_NE(err.str().find("  ^~~~~~~~"), std::string::npos) << err.str();
+  EXPECT_NE(out.str().find("1 errors"), std::string::npos) << out.str();
+  EXPECT_EQ(run("check " + dir.string()), kFailed);
+  EXPECT_EQ(run("check " + dir.string() + "/none"), kFailed);
+}
+
+TEST_F(Sluicectl, CheckOfTheDemoIsGood) {
+  EXPECT_EQ(
+      check(std::string(SLUICE_SOURCE_ROOT) + "/configs/demo/istio", std::string(SLUICE_SOURCE_ROOT) + "/configs/demo/mesh.yaml", streams),
+      kOk)
+      << err.str();
 }
 
 }  // namespace

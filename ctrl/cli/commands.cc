@@ -1,6 +1,11 @@
 #include "ctrl/cli/commands.h"
 
+#include <algorithm>
+#include <iostream>
+#include <sstream>
+
 #include "ctrl/admin/server.h"
+#include "ctrl/plane/world.h"
 
 namespace sluice::cli {
 
@@ -32,6 +37,21 @@ int status(const std::string& socket, bool json, Streams s) {
   s.out << r->body;
   const auto state = r->headers.find("x-sluice-status");
   return state != r->headers.end() && state->second == "refused" ? kSecurityRefused : kOk;
+}
+
+int check(const std::string& dir, const std::string& mesh, Streams s) {
+  plane::Loaded l;
+  if (dir == "-") {
+    std::ostringstream text;
+    text << std::cin.rdbuf();
+    l = plane::load_text(text.str(), "stdin");
+  } else {
+    l = plane::load_directory(dir, mesh);
+  }
+  s.err << plane::render(l.issues);
+  const auto errors = size_t(std::ranges::count_if(l.issues, [](const plane::Issue& i) { return i.severity == plane::Severity::kError; }));
+  s.out << l.world.configs.size() << " objects, " << errors << " errors, " << l.issues.size() - errors << " warnings\n";
+  return errors == 0 ? kOk : kFailed;
 }
 
 }  // namespace sluice::cli

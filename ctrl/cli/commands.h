@@ -1,6 +1,6 @@
-// What sluicectl's subcommands do, apart from their options: each asks the gateway's admin socket, writes to `out` and returns the exit
-// code. Exit codes: 0 good; 1 it could not be done (the reason is on `err`); 2 wrong usage (CLI11); 3 status: a security resource is
-// refused.
+// What sluicectl's subcommands do, apart from their options: each but check asks the gateway's admin socket, writes to `out` and returns
+// the exit code. Exit codes: 0 good; 1 it could not be done (the reason is on `err`); 2 wrong usage (CLI11); 3 status: a security resource
+// is refused.
 #pragma once
 #include <ostream>
 #include <string>
@@ -17,5 +17,9 @@ struct Streams {
 int status(const std::string& socket, bool json, Streams s);
 // Prints the body of METHOD target; anything but 200 is a failure.
 int print(const std::string& socket, const std::string& method, const std::string& target, Streams s);
+
+// Everything that is wrong or leads nowhere in a folder (or file) of Istio YAML, "-" for stdin. kFailed if there is an error; warnings
+// alone are kOk.
+int check(const std::string& dir, const std::string& mesh, Streams s);
 
 }  // namespace sluice::cli

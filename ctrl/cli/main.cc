@@ -34,6 +34,13 @@ int main(int argc, char** argv) {
     code = print(socket, "POST", "/drain_listeners", streams);
   });
 
+  std::string folder, mesh;
+  auto* check_command =
+      app.add_subcommand("check", "everything that is wrong with a folder of Istio YAML, at its place; no gateway is asked");
+  check_command->add_option("dir", folder, "the folder, a file, or - for stdin")->required();
+  check_command->add_option("--mesh", mesh, "MeshConfig, a file");
+  check_command->callback([&] { code = check(folder, mesh, streams); });
+
   std::string level;
   auto* logging = app.add_subcommand("logging", "show or set the log level");
   logging->add_option("level", level, "debug, info, warning, error or off");

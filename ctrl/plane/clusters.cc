@@ -70,53 +70,97 @@ void add_pool(const Node& pool, Object& c) {
                                                               {"maxRetries", limit(http["maxRetries"])}}}}});
 }
 
-void add_outliers(const Node& o, Object& c) {
-  if (o.null()) {
-    c.set("commonLbConfig", Object{});
+std::string seconds(const Node& d) { return duration_json(*parse_duration(d.str())); }
+
+bool speaks_http2(const ServicePort& p, const Node& http_pool) {
+  return p.protocol == "HTTP2" || p.protocol == "GRPC" || (p.protocol == "HTTP" && http_pool["h2UpgradePolicy"].str() == "UPGRADE");
+}
+
+// What of the pool is said in HttpProtocolOptions and in the connection itself.
+void add_protocol_options(const Node& pool, bool http2, Object& c) {
+  const Node &tcp = pool["tcp"], &http = pool["http"];
+  const Node& idle = http["idleTimeout"] ? http["idleTimeout"] : tcp["idleTimeout"];
+  const Node &requests = http["maxRequestsPerConnection"], &streams = http["maxConcurrentStreams"];
+  Object common, explicit_http, options;
+  if (idle) common.set("idleTimeout", seconds(idle));
+  if (tcp["maxConnectionDuration"]) common.set("maxConnectionDuration", seconds(tcp["maxConnectionDuration"]));
+  if (requests.integer() > 0) common.set("maxRequestsPerConnection", requests.integer());
+  if (!common.empty() || streams.integer() > 0) options.set("commonHttpProtocolOptions", common);
+  if (http2)
+    explicit_http.set("http2ProtocolOptions", streams.integer() > 0 ? Object{{"maxConcurrentStreams", streams.integer()}} : Object{});
+  else explicit_http.set("httpProtocolOptions", Object{});
+  constexpr std::string_view kOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+  if (http2 || !options.empty())
+    c.set("typedExtensionProtocolOptions", Object{{kOptions, typed(kOptions, options.set("explicitHttpConfig", explicit_http))}});
+  if (const Node& k = tcp["tcpKeepalive"]) {
+    Object keepalive;
+    if (k["probes"].integer() > 0) keepalive.set("keepaliveProbes", k["probes"].integer());
+    for (const auto& [from, to] : {std::pair("time", "keepaliveTime"), std::pair("interval", "keepaliveInterval")})
+      if (k[from]) keepalive.set(to, *parse_duration(k[from].str()) / 1'000'000'000);
+    c.set("upstreamConnectionOptions", Object{{"tcpKeepalive", keepalive}});
+  }
+}
+
+bool enabled(const Node& locality_lb) { return locality_lb && (locality_lb["enabled"].null() || locality_lb["enabled"].boolean()); }
+
+void add_outliers(const Node& o, const Node& lb, Object& c) {
+  Object common;
+  if (o) {
+    Object out;
+    const Node& errors = o["consecutive5xxErrors"] ? o["consecutive5xxErrors"] : o["consecutiveErrors"];
+    if (errors) out.set("consecutive5xx", errors.integer());
+    for (const char* d : {"interval", "baseEjectionTime"})
+      if (o[d]) out.set(d, seconds(o[d]));
+    if (o["maxEjectionPercent"].integer() > 0) out.set("maxEjectionPercent", o["maxEjectionPercent"].integer());
+    if (errors) out.set("enforcingConsecutive5xx", errors.integer() > 0 ? 100 : 0);
+    out.set("enforcingSuccessRate", 0);
+    if (const Node& g = o["consecutiveGatewayErrors"])
+      out.set("consecutiveGatewayFailure", g.integer()).set("enforcingConsecutiveGatewayFailure", g.integer() > 0 ? 100 : 0);
+    if (o["splitExternalLocalOriginErrors"].boolean()) {
+      out.set("splitExternalLocalOriginErrors", true);
+      if (const Node& l = o["consecutiveLocalOriginFailures"]; l.integer() > 0)
+        out.set("consecutiveLocalOriginFailure", l.integer()).set("enforcingConsecutiveLocalOriginFailure", 100);
+      out.set("enforcingLocalOriginSuccessRate", 0);
+    }
+    c.set("outlierDetection", out);
+    // Istio: without a minimum the gateway never panics.
+    common.set("healthyPanicThreshold",
+               o["minHealthPercent"].integer() > 0 ? Object{{"value", o["minHealthPercent"].integer()}} : Object{});
+  }
+  if (enabled(lb["localityLbSetting"])) common.set("localityWeightedLbConfig", Object{});
+  c.set("commonLbConfig", common);
+}
+
+void add_balancer(const Node& lb, Object& c) {
+  if (const Node& h = lb["consistentHash"]) {
+    if (const Node& m = h["maglev"]) {
+      c.set("lbPolicy", "MAGLEV");
+      if (m["tableSize"]) c.set("maglevLbConfig", Object{{"tableSize", m["tableSize"].str()}});
+      return;
+    }
+    const Node& size = h["ringHash"]["minimumRingSize"] ? h["ringHash"]["minimumRingSize"] : h["minimumRingSize"];
+    c.set("lbPolicy", "RING_HASH").set("ringHashLbConfig", Object{{"minimumRingSize", size ? size.str() : std::string("1024")}});
     return;
   }
-  Object out;
-  const Node& errors = o["consecutive5xxErrors"] ? o["consecutive5xxErrors"] : o["consecutiveErrors"];
-  if (errors) out.set("consecutive5xx", errors.integer());
-  for (const char* d : {"interval", "baseEjectionTime"})
-    if (o[d]) out.set(d, duration_json(*parse_duration(o[d].str())));
-  if (o["maxEjectionPercent"] && o["maxEjectionPercent"].integer() > 0) out.set("maxEjectionPercent", o["maxEjectionPercent"].integer());
-  if (errors) out.set("enforcingConsecutive5xx", errors.integer() > 0 ? 100 : 0);
-  out.set("enforcingSuccessRate", 0);
-  if (const Node& g = o["consecutiveGatewayErrors"])
-    out.set("consecutiveGatewayFailure", g.integer()).set("enforcingConsecutiveGatewayFailure", g.integer() > 0 ? 100 : 0);
-  c.set("outlierDetection", out);
-  // Istio: without a minimum the gateway never panics.
-  c.set("commonLbConfig", Object{{"healthyPanicThreshold",
-                                  o["minHealthPercent"].integer() > 0 ? Object{{"value", o["minHealthPercent"].integer()}} : Object{}}});
-}
-
-const char* lb_policy(const Node& lb) {
   const std::string& s = lb["simple"].str();
-  if (s == "RANDOM") return "RANDOM";
-  if (s == "ROUND_ROBIN") return nullptr;  // 0 in Envoy: not said
-  return "LEAST_REQUEST";
+  if (s == "ROUND_ROBIN") return;  // Envoy's 0: not said
+  c.set("lbPolicy", s == "RANDOM" ? "RANDOM" : "LEAST_REQUEST");
 }
-
-bool speaks_http2(const ServicePort& p) { return p.protocol == "HTTP2" || p.protocol == "GRPC"; }
 
 Json cluster(const Service& s, const ServicePort& p, const Config* rule, const Node& subset, bool sni_dnat) {
   const std::string sub = subset["name"].str();
   const std::string name = sni_dnat ? sni_name(p.number, sub, s.host) : cluster_name(p.number, sub, s.host);
   const Policy policy{subset["trafficPolicy"], rule != nullptr ? rule->spec()["trafficPolicy"] : null_node()};
+  const bool http2 = speaks_http2(p, policy["connectionPool"]["http"]);
   Object c;
-  if (!sni_dnat) c.set("transportSocketMatches", auto_mtls(sni_name(p.number, sub, s.host), speaks_http2(p)));
+  if (!sni_dnat) c.set("transportSocketMatches", auto_mtls(sni_name(p.number, sub, s.host), http2));
   c.set("name", name).set("altStatName", name + ";").set("type", "EDS");
   c.set("edsClusterConfig", Object{{"edsConfig", Object{{"ads", Object{}}, {"initialFetchTimeout", "0s"}, {"resourceApiVersion", "V3"}}},
                                    {"serviceName", name}});
-  if (const char* lb = lb_policy(policy["loadBalancer"])) c.set("lbPolicy", lb);
+  add_balancer(policy["loadBalancer"], c);
   add_pool(policy["connectionPool"], c);
-  add_outliers(policy["outlierDetection"], c);
-  if (speaks_http2(p) && !sni_dnat) {
-    constexpr std::string_view kOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-    c.set("typedExtensionProtocolOptions",
-          Object{{kOptions, typed(kOptions, {{"explicitHttpConfig", Object{{"http2ProtocolOptions", Object{}}}}})}});
-  }
+  if (!sni_dnat) add_protocol_options(policy["connectionPool"], http2, c);
+  add_outliers(policy["outlierDetection"], policy["loadBalancer"], c);
   Object istio;
   if (rule != nullptr) istio.set("config", config_path(*rule));
   istio.set("services", Array{Object{{"host", s.host}, {"name", s.host}, {"namespace", s.ns}}});
@@ -152,20 +196,83 @@ const std::string& label(const Node& labels, std::initializer_list<const char*> 
   return null_node().text;
 }
 
-Json locality_json(const std::string& locality) {
-  Object o;
+struct Locality {
+  uint64_t weight = 0;
+  Array endpoints;
+  uint32_t priority = 0;
+};
+
+std::vector<std::string> parts(const std::string& locality) {
+  std::vector<std::string> out(3);
   size_t at = 0;
-  for (const char* part : {"region", "zone", "subZone"}) {
+  for (std::string& part : out) {
     if (at > locality.size()) break;
     const size_t end = std::min(locality.find('/', at), locality.size());
-    if (end > at) o.set(part, locality.substr(at, end - at));
+    part = locality.substr(at, end - at);
     at = end + 1;
   }
+  return out;
+}
+
+Json locality_json(const std::string& locality) {
+  Object o;
+  const auto p = parts(locality);
+  for (const auto& [i, name] : {std::pair(0, "region"), std::pair(1, "zone"), std::pair(2, "subZone")})
+    o.set_if(!p[size_t(i)].empty(), name, p[size_t(i)]);
   return o;
 }
 
-Json assignment(const View& v, const Service& s, const ServicePort& p, const Node& subset, const std::string& name, bool only_mtls) {
-  std::map<std::string, std::pair<uint64_t, Array>> by_locality;
+// "eu/eu-1/*" takes what begins so; "*" takes all.
+bool locality_matches(const std::string& pattern, const std::string& locality) {
+  const auto p = parts(pattern), l = parts(locality);
+  for (size_t i = 0; i < 3; i++) {
+    if (p[i] == "*") return true;
+    if (p[i] != l[i]) return p[i].empty();
+  }
+  return true;
+}
+
+// Istio's locality load balancing for a gateway at `own`: shares by `distribute`, else, where outliers are detected, priorities by nearness
+// (and by `failover` for other regions), without gaps.
+void balance_localities(const std::string& own, const Policy& policy, std::map<std::string, Locality>& by_locality) {
+  const Node& setting = policy["loadBalancer"]["localityLbSetting"];
+  if (own.empty() || by_locality.empty() || (setting && !enabled(setting))) return;
+  for (const Node& d : setting["distribute"].items) {
+    if (!locality_matches(d["from"].str(), own)) continue;
+    std::map<std::string, Locality> out;
+    for (size_t i = 0; i < d["to"].keys.size(); i++) {
+      uint64_t sum = 0;
+      for (const auto& [name, l] : by_locality)
+        if (locality_matches(d["to"].keys[i].text, name)) sum += l.weight;
+      for (const auto& [name, l] : by_locality) {
+        if (!locality_matches(d["to"].keys[i].text, name) || out.contains(name)) continue;
+        out[name] = l;
+        out[name].weight = (uint64_t(d["to"].items[i].integer()) * l.weight + sum - 1) / sum;
+      }
+    }
+    std::erase_if(out, [](const auto& x) { return x.second.weight == 0; });
+    by_locality = std::move(out);
+    return;
+  }
+  if (policy["outlierDetection"].null()) return;
+  const auto here = parts(own);
+  std::map<uint32_t, uint32_t> used;
+  for (auto& [name, l] : by_locality) {
+    const auto there = parts(name);
+    l.priority = there[0] != here[0] ? 3 : there[1] != here[1] ? 2 : there[2] != here[2] ? 1 : 0;
+    if (l.priority == 3)
+      for (const Node& f : setting["failover"].items)
+        if (f["from"].str() == here[0]) l.priority = f["to"].str() == there[0] ? 3 : 4;
+    used[l.priority] = 0;
+  }
+  uint32_t next = 0;
+  for (auto& [from, to] : used) to = next++;
+  for (auto& [name, l] : by_locality) l.priority = used[l.priority];
+}
+
+Json assignment(const View& v, const Service& s, const ServicePort& p, const Config* rule, const Node& subset, const std::string& name,
+                bool only_mtls) {
+  std::map<std::string, Locality> by_locality;
   for (const Endpoint& e : endpoints_of(v, s)) {
     const Node& labels = e.spec["labels"];
     std::map<std::string, std::string> have;
@@ -183,16 +290,20 @@ Json assignment(const View& v, const Service& s, const ServicePort& p, const Nod
                                         label(labels, {"service.istio.io/canonical-name", "app.kubernetes.io/name", "app"}) + ";" +
                                         label(labels, {"service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"}) +
                                         ";" + v.node.cluster_id}});
-    auto& [sum, list] = by_locality[e.spec["locality"].str()];
-    sum += weight;
-    list.add(Object{
+    Locality& locality = by_locality[e.spec["locality"].str()];
+    locality.weight += weight;
+    locality.endpoints.add(Object{
         {"endpoint", Object{{"address", Object{{"socketAddress", Object{{"address", e.spec["address"].str()}, {"portValue", port}}}}}}},
         {"metadata", Object{{"filterMetadata", filters}}},
         {"loadBalancingWeight", weight}});
   }
   Array groups;
-  for (const auto& [locality, group] : by_locality)
-    groups.add(Object{{"locality", locality_json(locality)}, {"lbEndpoints", group.second}, {"loadBalancingWeight", group.first}});
+  balance_localities(v.node.locality, {subset["trafficPolicy"], rule != nullptr ? rule->spec()["trafficPolicy"] : null_node()},
+                     by_locality);
+  for (const auto& [name_of, l] : by_locality) {
+    Object group{{"locality", locality_json(name_of)}, {"lbEndpoints", l.endpoints}, {"loadBalancingWeight", l.weight}};
+    groups.add(group.set_if(l.priority != 0, "priority", l.priority));
+  }
   Object out{{"clusterName", name}};
   out.set_if(!groups.empty(), "endpoints", groups);
   return typed("envoy.config.endpoint.v3.ClusterLoadAssignment", out);
@@ -208,7 +319,7 @@ void add_service(const View& v, const Service& s, bool sni_dnat, Answer& out) {
       const std::string& sub = (*subset)["name"].str();
       const std::string name = sni_dnat ? sni_name(p.number, sub, s.host) : cluster_name(p.number, sub, s.host);
       out.clusters[name] = cluster(s, p, rule, *subset, sni_dnat);
-      out.endpoints[name] = assignment(v, s, p, *subset, name, sni_dnat);
+      out.endpoints[name] = assignment(v, s, p, rule, *subset, name, sni_dnat);
     }
 }
 

@@ -46,6 +46,7 @@ NodeInfo info(const envoy::config::core::v3::Node& n) {
     const auto it = fields.find(key);
     return it == fields.end() ? std::string() : it->second.string_value();
   };
+  if (const auto& l = n.locality(); !l.region().empty()) out.locality = l.region() + "/" + l.zone() + "/" + l.sub_zone();
   out.ns = text("NAMESPACE");
   if (out.ns.empty() && std::ranges::count(out.id, '~') == 3) {  // router~IP~NAME.NS~NS.svc.cluster.local
     const std::string tail = out.id.substr(out.id.rfind('~') + 1);

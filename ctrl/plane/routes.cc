@@ -116,7 +116,31 @@ struct HeaderOperations {
   }
 };
 
-Json retry_policy(const Node& r) {
+// The consistent hash of a destination's rule, subset before rule.
+const Node& consistent_hash(const View& v, const Node& destination, const std::string& ns) {
+  const Service* s = v.service(full_host(destination["host"].str(), ns));
+  const Config* rule = s == nullptr ? nullptr : v.destination_rule(*s);
+  if (rule == nullptr) return null_node();
+  for (const Node& subset : rule->spec()["subsets"].items)
+    if (subset["name"].str() == destination["subset"].str() && subset["trafficPolicy"]["loadBalancer"])
+      return subset["trafficPolicy"]["loadBalancer"]["consistentHash"];
+  return rule->spec()["trafficPolicy"]["loadBalancer"]["consistentHash"];
+}
+
+void add_hash_policy(const Node& h, Array& out) {
+  if (h["httpHeaderName"]) out.add(Object{{"header", Object{{"headerName", h["httpHeaderName"].str()}}}});
+  if (const Node& c = h["httpCookie"]) {
+    Object cookie{{"name", c["name"].str()}};
+    if (c["ttl"]) cookie.set("ttl", duration_json(*parse_duration(c["ttl"].str())));
+    cookie.set_if(!c["path"].str().empty(), "path", c["path"].str());
+    out.add(Object{{"cookie", cookie}});
+  }
+  if (h["useSourceIp"].boolean()) out.add(Object{{"connectionProperties", Object{{"sourceIp", true}}}});
+  if (h["httpQueryParameterName"]) out.add(Object{{"queryParameter", Object{{"name", h["httpQueryParameterName"].str()}}}});
+}
+
+// A consistent hash is to find the same host again, so a retry does not avoid it.
+Json retry_policy(const Node& r, bool hashed) {
   Object o;
   std::string on(kRetryOn);
   Array codes;
@@ -141,7 +165,7 @@ Json retry_policy(const Node& r) {
   }
   o.set("retryOn", on).set("numRetries", r["attempts"] && r["attempts"].integer() > 0 ? r["attempts"].integer() : 2);
   if (r["perTryTimeout"]) o.set("perTryTimeout", duration_json(*parse_duration(r["perTryTimeout"].str())));
-  if (!r["retryIgnorePreviousHosts"] || r["retryIgnorePreviousHosts"].boolean())
+  if (r["retryIgnorePreviousHosts"] ? r["retryIgnorePreviousHosts"].boolean() : !hashed)
     o.set("retryHostPredicate", Array{extension("envoy.retry_host_predicates.previous_hosts",
                                                 "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")});
   o.set("hostSelectionRetryMaxAttempts", "5");
@@ -199,10 +223,13 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   else if (w["uri"]) a.set("prefixRewrite", w["uri"].str());
   const std::string& authority = w["authority"] ? w["authority"].str() : head.authority;
   a.set_if(!authority.empty(), "hostRewriteLiteral", authority);
+  Array hashes;
+  for (const Node* d : targets) add_hash_policy(consistent_hash(v, (*d)["destination"], x.config->ns), hashes);
   const std::string timeout = r["timeout"] ? duration_json(*parse_duration(r["timeout"].str())) : "0s";
   a.set("timeout", timeout);
   if (r["retries"].null() || r["retries"]["attempts"].null() || r["retries"]["attempts"].integer() != 0)
-    a.set("retryPolicy", retry_policy(r["retries"]));
+    a.set("retryPolicy", retry_policy(r["retries"], !hashes.empty()));
+  a.set_if(!hashes.empty(), "hashPolicy", hashes);
   Array mirrors;
   if (r["mirror"]) add_mirror(v, r["mirror"], r["mirrorPercentage"], r["mirrorPercent"], x.config->ns, port, mirrors);
   for (const Node& m : r["mirrors"].items) add_mirror(v, m["destination"], m["percentage"], null_node(), x.config->ns, port, mirrors);

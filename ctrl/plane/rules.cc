@@ -321,6 +321,31 @@ void check_policy(Checker& c, const Node& p) {
     for (const char* f : fields)
       if (const Node& n = p["connectionPool"][part][f]; n.integer() < 0) c.refuse(n, std::string(f) + " must not be negative");
   check_duration(c, p["connectionPool"]["tcp"]["connectTimeout"], "connectTimeout");
+  const Node& lb = p["loadBalancer"];
+  if (lb["simple"].str() == "PASSTHROUGH") c.refuse(lb["simple"], "PASSTHROUGH is not translated: a gateway has no original destination");
+  if (lb["simple"] && lb["consistentHash"]) c.refuse(lb["consistentHash"], "a load balancer is simple or consistentHash, not both");
+  if (const Node& h = lb["consistentHash"]) {
+    if (h["httpHeaderName"].null() + h["httpCookie"].null() + h["useSourceIp"].null() + h["httpQueryParameterName"].null() != 3)
+      c.refuse(h, "consistentHash needs one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName");
+    if (h["maglev"] && (h["ringHash"] || h["minimumRingSize"])) c.refuse(h, "one of maglev and ringHash");
+    if (const Node& size = h["maglev"]["tableSize"]; size) {
+      bool prime = size.integer() > 1;
+      for (int64_t d = 2; d * d <= size.integer() && prime; d++) prime = size.integer() % d != 0;
+      if (!prime) c.refuse(size, "tableSize must be a prime number for maglev", "for example 65537");
+    }
+  }
+  const Node& locality = lb["localityLbSetting"];
+  for (const Node& d : locality["distribute"].items) {
+    int64_t sum = 0;
+    for (const Node& w : d["to"].items) sum += w.integer();
+    if (sum != 100) c.refuse(d["to"], "the locality weights sum to " + std::to_string(sum) + ", not 100");
+  }
+  for (const Node& f : locality["failover"].items) {
+    if (f["from"].str() == f["to"].str()) c.refuse(f, "failover must name two different regions");
+    for (const char* side : {"from", "to"})
+      if (f[side].str().find_first_of("/*") != std::string::npos) c.refuse(f[side], "failover names regions only");
+  }
+  if (locality["distribute"] && locality["failover"]) c.refuse(locality, "one of distribute and failover");
   const Node& o = p["outlierDetection"];
   for (const char* f : {"maxEjectionPercent", "minHealthPercent"})
     if (o[f].integer() < 0 || o[f].integer() > 100) c.refuse(o[f], std::string(f) + " must be in the range 0..100");

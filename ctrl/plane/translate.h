@@ -8,8 +8,8 @@
 
 namespace sluice::plane {
 
-struct NodeInfo {  // of envoy.config.core.v3.Node, read by resource.h
-  std::string id, ns, service_account, cluster_id, mesh_id;
+struct NodeInfo {                                                      // of envoy.config.core.v3.Node, read by resource.h
+  std::string id, ns, service_account, cluster_id, mesh_id, locality;  // locality: "region/zone/subzone", "" unknown
   std::map<std::string, std::string> labels;
   std::string key() const;  // equal for Nodes that get the same answer
 };

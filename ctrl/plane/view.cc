@@ -159,7 +159,7 @@ std::vector<Node> with_delegates(const Config& c, const std::vector<const Config
 }  // namespace
 
 std::string NodeInfo::key() const {
-  std::string out = ns + "\n" + cluster_id + "\n" + mesh_id;
+  std::string out = ns + "\n" + cluster_id + "\n" + mesh_id + "\n" + locality;
   for (const auto& [k, v] : labels) out += "\n" + k + "=" + v;
   return out;
 }
