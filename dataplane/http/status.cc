@@ -61,6 +61,7 @@ std::string_view reason_of(uint16_t status) {
     case 508: return "Loop Detected";
     case 510: return "Not Extended";
     case 511: return "Network Authentication Required";
+    case 599: return "Last Unassigned Server Error Code";  // Envoy's words
     default: return "Unknown";
   }
 }

@@ -36,6 +36,7 @@ namespace sluice::proxy {
 
 constexpr uint32_t kReplayBytesMax = 64 * 1024;  // request body kept for a retry
 constexpr uint32_t kRequestsPerTurnMax = 16;     // pipelined requests of one connection served in one go
+constexpr uint8_t kInterimsMax = 100;              // 1xx answers of an origin before the answer
 
 struct Downstream;
 struct Exchange;
@@ -108,6 +109,7 @@ struct Exchange {
   bool response_started = false;    // and on its way to the client
   bool close_downstream = false;    // after the answer
   bool response_chunked = false;    // towards the client
+  uint8_t interims = 0;             // 1xx heads of this exchange, at most kInterimsMax
   bool head_request = false, upgrade = false, unsupported_upgrade = false;
 
   // upstream side

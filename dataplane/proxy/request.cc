@@ -369,12 +369,13 @@ void Proxy::prepare_upstream_request(Exchange& x) {
   // The framing is ours, whatever `Connection: content-length` or the route's operations made of the head: a length that is gone becomes
   // chunks (as in Envoy), or the body would be the origin's next request.
   const http::Framing framing = x.parser->framing();
-  x.request_chunked = framing == http::Framing::kChunked || (framing == http::Framing::kLength && !r.fields.has("content-length"));
+  x.request_chunked = framing == http::Framing::kChunked ||
+                      (framing == http::Framing::kLength && x.parser->content_length() > 0 && !r.fields.has("content-length"));
   if (framing != http::Framing::kLength || x.request_chunked) r.fields.remove("content-length");
   else r.fields.set("content-length", std::to_string(x.parser->content_length()));
   r.fields.remove("transfer-encoding");
   if (x.request_chunked) r.fields.set("transfer-encoding", "chunked");
-  else if (x.parser->framing() == http::Framing::kNone && !x.upgrade && r.method != "GET" && r.method != "HEAD" && r.method != "DELETE" &&
+  else if (framing == http::Framing::kNone && !x.upgrade && r.method != "GET" && r.method != "HEAD" && r.method != "DELETE" &&
            r.method != "TRACE")
     r.fields.set("content-length", "0");
 

@@ -43,12 +43,17 @@ uint32_t retry_conditions(const http::ResponseHead& r, const tables::RetryPolicy
 bool Proxy::response_head(ExchangeId id) {
   Exchange& x = *exchanges_.get(id);
   http::ResponseHead& r = x.response;
-  if (r.status == 101 && x.upgrade) {
+  if (r.status == 101 && x.upgrade && r.fields.has_token("upgrade", "websocket")) {
     switch_protocols(id);
     return false;
   }
   if (r.status < 200) {
-    if (r.status != 100 || x.hcm->proxy_100_continue) interim(x);
+    // A switch that nobody asked for, or interim answers without end, are no answer.
+    if (r.status == 101 || ++x.interims > kInterimsMax) {
+      upstream_protocol_error(id);
+      return false;
+    }
+    if (x.hcm->proxy_100_continue && x.interims == 1) interim(x);  // the first goes on, as in Envoy
     x.response_parser.reset();
     r.fields.clear();
     return true;
@@ -64,8 +69,12 @@ bool Proxy::response_head(ExchangeId id) {
     }
   }
   if (x.upgrade) {
-    upgrade_refused(id);
-    return false;
+    if (r.status < 400) {
+      upgrade_refused(id);
+      return false;
+    }
+    x.upgrade = false;  // an ordinary answer, and the last of its connection
+    x.close_downstream = true;
   }
   x.try_deadline = kNever;
   if (!x.request_complete) x.close_downstream = true;  // an early answer ends the connection (Envoy)
@@ -79,6 +88,10 @@ bool Proxy::response_head(ExchangeId id) {
   if (x.response_chunked) {
     r.fields.remove("content-length");
     r.fields.set("transfer-encoding", "chunked");
+  } else if (r.status == 204) {
+    r.fields.remove("content-length");  // RFC 9110 8.6
+  } else if (x.head_request && r.status != 304 && !r.fields.has("content-length")) {
+    r.fields.set("transfer-encoding", "chunked");  // as a GET's answer would be (Envoy)
   }
   if (x.request_complete) r.fields.set("x-envoy-upstream-service-time", std::to_string((c_.now.mono_us - x.record.upstream_sent_us) / kMs));
   x.record.details = "via_upstream";
@@ -94,7 +107,7 @@ void Proxy::interim(Exchange& x) {
   queue(x, http::write_response(x.response, x.arena));
 }
 
-// A websocket was asked for and the origin answered as to any request: its status without its body, and the connection ends.
+// A websocket was asked for and the origin said 200 or 3xx: its status without its body, and the connection ends.
 void Proxy::upgrade_refused(ExchangeId id) {
   Exchange& x = *exchanges_.get(id);
   release_upstream(x, false);
@@ -102,7 +115,8 @@ void Proxy::upgrade_refused(ExchangeId id) {
   http::FieldList& f = x.response.fields;
   http::strip_hop_by_hop_response(f);
   for (std::string_view name : {"content-type", "transfer-encoding"}) f.remove(name);
-  f.set("content-length", "0");
+  f.remove("content-length");
+  if (x.response.status != 204 && x.response.status != 304) f.set("content-length", "0");
   x.record.details = "websocket_handshake_unsuccessful";
   x.state = Exchange::State::kReplying;
   finish_head(x);
@@ -204,7 +218,7 @@ void Proxy::local_reply(ExchangeId id, uint16_t status, std::string_view body, s
       apply_response(*ops, r, x.request, x.record, text_);
   x.record.details = keep(x, details);
   x.record.bytes_sent = bodyless ? 0 : body.size();
-  if (!x.request_complete) x.close_downstream = true;
+  if (!x.request_complete || x.upgrade) x.close_downstream = true;
   x.state = Exchange::State::kReplying;
   x.response_started = true;
   x.head_deadline = x.request_deadline = x.route_deadline = x.try_deadline = x.backoff_until = kNever;
