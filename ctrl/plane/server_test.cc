@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -115,6 +116,77 @@ TEST_F(ServerTest, TwentyReplacementsInARowEndWithTheLast) {
     if (r.resources(0).name() == "0.0.0.0_100") break;
   }
 }
+
+// Mutual TLS: a CA, the server's certificate and one of a gateway whose identity is shop/sluice.
+struct MutualTlsTest : testing::Test {
+  std::string dir;
+  std::unique_ptr<Server> server;
+  int port = 0;
+  static std::string slurp(const std::string& f) {
+    std::ifstream in(f);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  void certificate(const std::string& name, const std::string& san) {
+    const std::string p = dir + "/" + name;
+    std::ofstream(p + ".ext") << "subjectAltName=" << san << "\n";
+    const std::string command = "cd " + dir + " && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout " + name +
+                                "-key.pem -out " + name + ".csr -subj /CN=" + name + " 2>/dev/null && openssl x509 -req -in " + name +
+                                ".csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -out " + name + ".pem -extfile " + name +
+                                ".ext 2>/dev/null";
+    ASSERT_EQ(std::system(command.c_str()), 0);
+  }
+  void SetUp() override {
+    char name[] = "/tmp/sluice-mtls-XXXXXX";
+    dir = ::mkdtemp(name);
+    ASSERT_EQ(std::system(("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ca -keyout " + dir +
+                           "/ca-key.pem -out " + dir + "/ca.pem 2>/dev/null")
+                              .c_str()),
+              0);
+    certificate("server", "DNS:localhost,IP:127.0.0.1");
+    certificate("gateway", "URI:spiffe://cluster.local/ns/shop/sa/sluice");
+    port = 20000 + int(::getpid() % 20000);
+    server = std::make_unique<Server>(ServerOptions{.listen = "127.0.0.1:" + std::to_string(port),
+                                                    .ca = dir + "/ca.pem",
+                                                    .cert = dir + "/server.pem",
+                                                    .key = dir + "/server-key.pem"},
+                                      world(80), [](const std::string&) {});
+    const auto ok = server->start();
+    ASSERT_TRUE(ok) << ok.error();
+  }
+  void TearDown() override {
+    server.reset();
+    std::filesystem::remove_all(dir);
+  }
+  // The status with which a stream of this Node ends, OK if it was answered.
+  grpc::StatusCode ask(const std::string& ns, const std::string& account, bool with_certificate = true) {
+    grpc::SslCredentialsOptions tls;
+    tls.pem_root_certs = slurp(dir + "/ca.pem");
+    if (with_certificate) tls.pem_cert_chain = slurp(dir + "/gateway.pem"), tls.pem_private_key = slurp(dir + "/gateway-key.pem");
+    auto stub =
+        ds::AggregatedDiscoveryService::NewStub(grpc::CreateChannel("localhost:" + std::to_string(port), grpc::SslCredentials(tls)));
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
+    auto stream = stub->DeltaAggregatedResources(&context);
+    ds::DeltaDiscoveryRequest r;
+    r.set_type_url(kCds);
+    r.mutable_node()->set_id("router~10.0.0.1~a." + ns + "~" + ns + ".svc.cluster.local");
+    auto& fields = *r.mutable_node()->mutable_metadata()->mutable_fields();
+    fields["NAMESPACE"].set_string_value(ns);
+    fields["SERVICE_ACCOUNT"].set_string_value(account);
+    stream->Write(r);
+    ds::DeltaDiscoveryResponse answer;
+    if (stream->Read(&answer)) return grpc::StatusCode::OK;
+    return stream->Finish().error_code();
+  }
+};
+
+TEST_F(MutualTlsTest, ANodeMayOnlyBeWhatItsCertificateSays) {
+  EXPECT_EQ(ask("shop", "sluice"), grpc::StatusCode::OK);
+  EXPECT_EQ(ask("bank", "sluice"), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(ask("shop", "root"), grpc::StatusCode::PERMISSION_DENIED);
+}
+
+TEST_F(MutualTlsTest, WithoutACertificateThereIsNoStream) { EXPECT_EQ(ask("shop", "sluice", false), grpc::StatusCode::UNAVAILABLE); }
 
 TEST(Server, AnAddressThatCannotBeListenedOnIsNamed) {
   Server s(ServerOptions{.listen = "unix:/no/such/folder/s"}, world(80), [](const std::string&) {});

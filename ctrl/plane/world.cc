@@ -97,6 +97,7 @@ void finish(Loaded& l) {
   }
   std::ranges::stable_sort(l.world.configs, {}, [](const Config& c) { return c.name + "." + c.ns; });
   if (!has_errors(l.issues)) check_references(l.world, l.issues);
+  std::ranges::stable_sort(l.issues, {}, [](const Issue& i) { return std::tie(i.file, i.line, i.column); });
 }
 
 }  // namespace
