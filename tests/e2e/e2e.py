@@ -168,6 +168,10 @@ def faults(w):
     check("slow headers: 408", "408" in slow, slow)
     came = w.curl(url + "/", "-H", "x-big: " + "x" * 70000)[0]
     check("headers over the limit: 431", came == "431", came)
+    inner = "GET /close HTTP/1.1\r\nhost: shop.example.com\r\n\r\n"
+    head = f"POST /hash HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close, content-length\r\ncontent-length: {len(inner)}\r\n\r\n"
+    came = w.net.run("client", "bash", "-c", "exec 3<>/dev/tcp/10.10.0.1/80; cat >&3; timeout 5 cat <&3", check=False, input=head + inner).stdout
+    check("a body whose length Connection names away stays a body", hashlib.sha256(inner.encode()).hexdigest() in came, came)
     w.shell("exec 3<>/dev/tcp/10.10.0.1/80; printf 'GET /hang HTTP/1.1\\r\\nhost: shop.example.com\\r\\n\\r\\n' >&3; sleep 0.2")
     check("a client that vanishes mid-request: DC", " 0 DC downstream_remote_disconnect" in w.last_log("downstream_remote_disconnect"), w.last_log("/hang"))
     half = w.shell("exec 3<>/dev/tcp/10.10.0.1/443; printf '\\x16\\x03\\x01\\x02\\x00\\x01\\x00\\x01\\xfc\\x03\\x03' >&3; sleep 0.2")
