@@ -7,7 +7,7 @@
 
 namespace sluice::plane {
 
-constexpr size_t kYamlBytesMax = 8 << 20, kYamlNodesMax = 2'000'000;
+constexpr size_t kYamlBytesMax = 8 << 20, kYamlNodesMax = 1'000'000;
 constexpr int kYamlDepthMax = 48;
 
 struct Node {
