@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -160,6 +161,8 @@ class Gateway {
   }
 
   std::expected<void, std::string> run(sigset_t signals) {
+    // New tables must not wait behind the load that they steer; where we may not (no root), they wait a little.
+    (void)setpriority(PRIO_PROCESS, id_t(gettid()), -5);
     agent::Agent agent(
         b_,
         [this](std::shared_ptr<const tables::Snapshot> s) {

@@ -1,6 +1,7 @@
 // sluice-control: the management plane. Options here, the work in the library.
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <fstream>
@@ -26,6 +27,7 @@ int serve(const std::string& dir, const std::string& mesh, ServerOptions options
   sigemptyset(&signals);
   for (const int s : {SIGTERM, SIGINT}) sigaddset(&signals, s);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  (void)setpriority(PRIO_PROCESS, 0, -5);  // an edit must not wait behind the machine's load; without root it may
   const std::string listen = options.listen, objects = count(first);
   Watch watch({dir, mesh});
   Server server(std::move(options), std::make_shared<const World>(std::move(first)), say);
