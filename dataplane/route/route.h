@@ -94,6 +94,10 @@ bool matches(const tables::HeaderMatch& match, const http::RequestHead* head);
 inline bool matches(const tables::HeaderMatch& match, const http::RequestHead& head) { return matches(match, &head); }
 
 // What path matchers see: without query and without fragment.
-inline std::string_view matched_path(std::string_view path) { return path.substr(0, path.find_first_of("?#")); }
+inline std::string_view matched_path(std::string_view path) {
+  size_t n = 0;
+  while (n < path.size() && path[n] != '?' && path[n] != '#') n++;
+  return path.substr(0, n);
+}
 
 }  // namespace sluice::route
