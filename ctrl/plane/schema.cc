@@ -81,7 +81,8 @@ std::string wrong_scalar(const Node& n, std::string_view type, std::string& reme
   if (type == "num") return is_number(s) ? "" : "a number is expected";
   if (type == "dur") {
     remedy = "for example 3s, 250ms, 1h30m";
-    return parse_duration(s) ? "" : "'" + s + "' is no duration";
+    const auto d = parse_duration(s);
+    return !d ? "'" + s + "' is no duration" : *d < 0 ? "a duration must not be negative" : "";
   }
   if (type.starts_with("int(")) {
     const std::string_view range = type.substr(4, type.size() - 5);
