@@ -28,18 +28,20 @@ struct Asked {
     request.remote_ip = facts.remote.ip;
     if (http) request.head = &head;
   }
-  void certificate(std::vector<std::string> u, std::vector<std::string> d = {}, std::string_view subject = "CN=x") {
+  void certificate(std::vector<std::string> u, std::vector<std::string> d = {}, std::string name = "CN=x") {
     uris = std::move(u);
     dns = std::move(d);
     facts.certificate.presented = true;
     facts.certificate.uris = &uris;
     facts.certificate.dns = &dns;
+    subject = std::move(name);
     facts.certificate.subject = subject;
   }
   Arena arena;
   http::RequestHead head;
   http::ConnectionFacts facts;
   std::vector<std::string> uris, dns;
+  std::string subject;
   Request request;
 };
 
