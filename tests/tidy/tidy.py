@@ -38,8 +38,8 @@ for path in files:
             problems.append(f"{at}: rte_ethdev.h only in drivers/")
         if (what.startswith("openssl/") or what.startswith("intel-ipsec-mb")) and not path.startswith("tls-offload/") and not test:
             problems.append(f"{at}: OpenSSL and ipsec-mb only in tls-offload/")
-        if (".pb.h" in what or what.startswith("grpc")) and not path.startswith("ctrl/") and not test:
-            problems.append(f"{at}: protobuf and gRPC only in ctrl/")
+        if (".pb.h" in what or what.startswith("grpc")) and not path.startswith(("ctrl/", "perf/")) and not test:
+            problems.append(f"{at}: protobuf and gRPC only in ctrl/ (and its benchmarks)")
         other = folder_of(what)
         if other and mine and not test and ORDER.index(other) > ORDER.index(mine) and (mine, other) not in ALLOWED:
             problems.append(f"{at}: {mine} stands before {other} and may not use it")
