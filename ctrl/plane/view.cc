@@ -240,15 +240,13 @@ std::string config_path(const Config& c) {
 }
 
 const Service* View::service(const std::string& host) const {
-  const Service* found = nullptr;  // the node's own namespace first
-  for (const Service& s : services)
-    if (s.host == host && (found == nullptr || (s.ns == node.ns && found->ns != node.ns))) found = &s;
-  return found;
+  const auto it = by_host.find(host);
+  return it == by_host.end() ? nullptr : &services[it->second];
 }
 
 // Istio: the gateway's own namespace, then the service's, then the root namespace; in each the most specific host.
 const Config* View::destination_rule(const Service& s) const {
-  const auto rules = world.of_kind("DestinationRule");
+  if (rules.empty()) return nullptr;
   for (const std::string& ns : {node.ns, s.ns, world.mesh.root_namespace}) {
     const Config* best = nullptr;
     std::string best_host;
@@ -295,6 +293,11 @@ View view_of(const World& world, const NodeInfo& node) {
       v.services.push_back(std::move(s));
     }
   }
+  for (size_t i = 0; i < v.services.size(); i++) {
+    const auto [it, is_new] = v.by_host.try_emplace(v.services[i].host, i);
+    if (!is_new && v.services[i].ns == node.ns && v.services[it->second].ns != node.ns) it->second = i;
+  }
+  v.rules = world.of_kind("DestinationRule");
   return v;
 }
 

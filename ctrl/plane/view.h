@@ -45,9 +45,11 @@ struct View {
   const World& world;
   const NodeInfo& node;
   TranslateOptions options;
-  std::vector<Server> servers;    // in the order of gateways and of their lists
-  std::vector<Virtual> virtuals;  // bound to one of the selected gateways
-  std::vector<Service> services;  // all that the node sees
+  std::vector<Server> servers;            // in the order of gateways and of their lists
+  std::vector<Virtual> virtuals;          // bound to one of the selected gateways
+  std::vector<Service> services;          // all that the node sees
+  std::vector<const Config*> rules;       // all DestinationRules
+  std::map<std::string, size_t> by_host;  // of services: the node's own namespace first
   const Service* service(const std::string& host) const;
   const Config* destination_rule(const Service& s) const;
 };
