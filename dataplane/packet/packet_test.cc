@@ -3,6 +3,7 @@
 #include <numeric>
 #include <vector>
 
+#include "dataplane/packet/poison.h"
 #include "dataplane/packet/pool.h"
 
 namespace sluice {
@@ -61,6 +62,17 @@ TEST(MbufPool, AppendCopyShapesSegmentsAndIsAllOrNothing) {
   chain.consume(1001);
   EXPECT_EQ(chain.segments(), 2u);
   EXPECT_EQ(bytes_of(chain.head())[0], data[1001]);
+}
+
+// Planted on purpose: a sanitizer build that does not see this sees no use after free of packet bytes at all.
+TEST(Poison, AUseAfterFreeOfPacketBytesIsSeen) {
+  if (!kPoisonFreed) GTEST_SKIP() << "not an AddressSanitizer build (meson setup -Db_sanitize=address)";
+  MbufPool pool = make_pool(4);
+  rte_mbuf* m = pool.alloc_control();
+  volatile uint8_t* byte = rte_pktmbuf_mtod(m, uint8_t*);
+  *byte = 1;
+  rte_pktmbuf_free(m);
+  EXPECT_DEATH(*byte = 2, "use-after-poison");
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 #include "dataplane/packet/pool.h"
 
 #include <rte_errno.h>
-#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 
 #include <algorithm>
 #include <utility>
+
+#include "dataplane/packet/poison.h"
 
 namespace sluice {
 
@@ -13,13 +14,13 @@ std::expected<MbufPool, std::string> MbufPool::create(const std::string& name, u
   SLUICE_ASSERT(mbufs >= kControlReserve + 2 * kRxBurst && held_max <= mbufs - kControlReserve);
   // rte_pktmbuf_pool_create cannot pass the flag, so the pool is made by its steps.
   constexpr uint32_t kElement = sizeof(rte_mbuf) + kMbufPrivateBytes + kMbufDataRoom, kCache = 256;
-  rte_mempool* raw = rte_mempool_create_empty(name.c_str(), mbufs, kElement, std::min(kCache, mbufs / 4), sizeof(rte_pktmbuf_pool_private),
+  rte_mempool* raw = rte_mempool_create_empty(name.c_str(), mbufs, kElement, kPoisonFreed ? 0 : std::min(kCache, mbufs / 4), sizeof(rte_pktmbuf_pool_private),
                                               socket_id, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
   rte_pktmbuf_pool_private priv{};
   priv.mbuf_data_room_size = kMbufDataRoom;
   priv.mbuf_priv_size = kMbufPrivateBytes;
   if (raw != nullptr) rte_pktmbuf_pool_init(raw, &priv);
-  if (raw == nullptr || rte_mempool_set_ops_byname(raw, rte_mbuf_best_mempool_ops(), nullptr) != 0 ||
+  if (raw == nullptr || rte_mempool_set_ops_byname(raw, mbuf_pool_ops(), nullptr) != 0 ||
       rte_mempool_populate_default(raw) < 0) {
     const std::string why = rte_strerror(rte_errno);
     rte_mempool_free(raw);
@@ -46,7 +47,10 @@ MbufPool& MbufPool::operator=(MbufPool&& o) noexcept {
   std::swap(refused_, o.refused_);
   return *this;
 }
-MbufPool::~MbufPool() { rte_mempool_free(pool_); }
+MbufPool::~MbufPool() {
+  if (pool_ != nullptr) unpoison_all(pool_);
+  rte_mempool_free(pool_);
+}
 
 rte_mbuf* MbufPool::alloc_control() {
   rte_mbuf* m = rte_pktmbuf_alloc(pool_);
