@@ -139,6 +139,25 @@ def accounts(w, when):
     check(f"accounts are at zero {when}", at_zero, {n: w.stat(n) for n in names})
 
 
+def backpressure(w):
+    """What one request may hold: a receive window on one side, a send buffer on the other (256 KiB each), in mbufs of a segment, and some slack."""
+    bound = 2 * (256 << 10) // 1400 + 64
+
+    def most(seconds):
+        end, peak = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            peak = max(peak, w.stat("sluice_worker_held_mbufs"))
+        return peak
+
+    for name, command in (("a client that stops reading a 1 GiB answer", f"curl -s -m 4 --limit-rate 1k http://shop.example.com/bytes/{GIB} >/dev/null"),
+                          ("an origin that stops reading a 1 GiB request", f"head -c {GIB} /dev/zero | curl -s -m 4 -T - http://shop.example.com/hang >/dev/null"),
+                          ("a TLS client that stops reading", f"curl -s -m 4 --limit-rate 1k --cacert {w.work}/ca.pem https://shop.example.com/bytes/{GIB} >/dev/null")):
+        p = w.net.start("client", "bash", "-c", command)
+        peak = most(3)
+        p.wait(10)
+        check(f"{name} bounds what is held", 0 < peak <= bound, f"{peak} mbufs, bound {bound}")
+
+
 def identities(w):
     url, mesh = "https://shop.example.com:8443/", "https://shop.example.com:9443/"
 
@@ -215,7 +234,7 @@ def main():
                 print(text_of(w.log), text_of(os.path.join(work, "control.log")))
                 check("the gateway starts", False, "see above")
             else:
-                for part in (transfers, load):
+                for part in (transfers, load, backpressure):
                     part(w)
                 accounts(w, "after the load")
                 identities(w)
