@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An origin for end-to-end tests, on 10.20.0.2 and 10.20.0.3 port 8080 (plain HTTP/1.1, threads):
 GET /bytes/N   N bytes of a fixed pattern      PUT or POST /hash   the SHA-256 of the body       GET /   its address
-10.20.0.4:8080 misbehaves: /hang says nothing, /reset resets, /close ends, /lie promises more than it sends, /garbage is no HTTP."""
+10.20.0.4:8080 misbehaves: /hang says nothing, /stuck reads no body and ends after 6 s, /reset resets, /close ends, /lie promises more than it sends, /garbage is no HTTP."""
 import hashlib
 import socket
 import socketserver
@@ -66,6 +66,8 @@ class Bad(socketserver.StreamRequestHandler):
             pass
         if target == "/hang":
             time.sleep(30)
+        elif target == "/stuck":  # reads nothing of the body, and ends after a while
+            time.sleep(6)
         elif target == "/reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         elif target == "/lie":
