@@ -82,7 +82,7 @@ class Gateway {
     const uint32_t mbufs = b_.mbufs_per_worker != 0 ? b_.mbufs_per_worker : mbufs_per_worker(uint32_t(b_.ports.size()));
     const uint64_t pool_bytes = uint64_t(mbufs) * MbufPool::bytes_per_mbuf() * b_.workers;
     drivers::EalOptions eal;
-    eal.memory = b_.hugepages == agent::Hugepages::kYes ? drivers::EalMemory::kHugepages
+    eal.memory = b_.hugepages == agent::Hugepages::kYes  ? drivers::EalMemory::kHugepages
                  : b_.hugepages == agent::Hugepages::kNo ? drivers::EalMemory::kNoHuge
                                                          : drivers::EalMemory::kAuto;
     eal.memory_mib = unsigned(pool_bytes / (1 << 20)) + 96;
@@ -91,13 +91,14 @@ class Gateway {
     auto started = drivers::Eal::start(eal);
     if (!started) return std::unexpected(started.error());
     eal_.emplace(std::move(*started));
-    console_.say(log::Level::kInfo, "memory: " + eal_->summary() + "; " + std::to_string(mbufs) + " mbufs per worker, " + std::to_string(pool_bytes >> 20) + " MiB in all");
+    console_.say(log::Level::kInfo, "memory: " + eal_->summary() + "; " + std::to_string(mbufs) + " mbufs per worker, " +
+                                        std::to_string(pool_bytes >> 20) + " MiB in all");
 
     // The most that connections may hold is what nobody else needs.
     const uint32_t others = mbufs_per_worker(uint32_t(b_.ports.size())) - kHeldMbufsMax;
     if (mbufs < others + 1024)
-      return std::unexpected("memory.mbufs: " + std::to_string(mbufs) + " is too few: ports and reserve alone take " + std::to_string(others) + "; give at least " +
-                             std::to_string(others + 1024));
+      return std::unexpected("memory.mbufs: " + std::to_string(mbufs) + " is too few: ports and reserve alone take " +
+                             std::to_string(others) + "; give at least " + std::to_string(others + 1024));
     for (unsigned w = 0; w < b_.workers; w++) {
       auto pool = MbufPool::create("worker" + std::to_string(w), mbufs, mbufs - others, int(SOCKET_ID_ANY));
       if (!pool) return std::unexpected(pool.error());
@@ -114,7 +115,8 @@ class Gateway {
       auto port = drivers::open_port(o);
       if (!port) return std::unexpected("port " + p.name + ": " + port.error());
       const drivers::PortInfo& info = (*port)->info();
-      console_.say(log::Level::kInfo, "port " + p.name + ": " + info.name + " (" + info.device + "), " + info.mac.to_string() + (info.note.empty() ? "" : "; " + info.note));
+      console_.say(log::Level::kInfo, "port " + p.name + ": " + info.name + " (" + info.device + "), " + info.mac.to_string() +
+                                          (info.note.empty() ? "" : "; " + info.note));
       ports_.push_back(std::move(*port));
     }
     auto net = net_config(b_, ports_);
@@ -125,7 +127,8 @@ class Gateway {
     // Without a passed self-test the workers get no handshake service, and chains with TLS refuse connections.
     if (const auto tested = tls::self_test(worker::clock_now())) {
       console_.say(log::Level::kInfo, "TLS: " + tls::engines());
-      handshakes_ = std::make_unique<tls::HandshakeService>(tls::HandshakeServiceConfig{.threads = std::max(1u, std::thread::hardware_concurrency() / 2), .workers = b_.workers});
+      handshakes_ = std::make_unique<tls::HandshakeService>(
+          tls::HandshakeServiceConfig{.threads = std::max(1u, std::thread::hardware_concurrency() / 2), .workers = b_.workers});
     } else {
       console_.say(log::Level::kError, tested.error());
     }
@@ -153,8 +156,10 @@ class Gateway {
       c.tls.sessions_max = b_.limits.connections;
       rings_.push_back(std::make_unique<worker::LogRing>());
       writer_->add(rings_.back().get());
-      const worker::Shared shared{ports_, *neighbours_, *publisher_, budgets_, handshakes_ == nullptr ? nullptr : &handshakes_->port(w), secrets_};
-      workers_.push_back(std::make_unique<worker::Worker>(c, shared, *pools_[w], *rings_.back(), random_value<uint64_t>(), worker::clock_now()));
+      const worker::Shared shared{ports_,  *neighbours_, *publisher_, budgets_, handshakes_ == nullptr ? nullptr : &handshakes_->port(w),
+                                  secrets_};
+      workers_.push_back(
+          std::make_unique<worker::Worker>(c, shared, *pools_[w], *rings_.back(), random_value<uint64_t>(), worker::clock_now()));
     }
     writer_->start();
     return {};
@@ -191,7 +196,8 @@ class Gateway {
       const int signal = sigtimedwait(&signals, nullptr, &none);
       if (signal == SIGHUP) writer_->reopen();
       if ((signal == SIGTERM || signal == SIGINT || drain_asked_.exchange(false)) && drain_until == kNever) {
-        console_.say(log::Level::kInfo, "draining: no new connections, at most " + std::to_string(b_.drain_deadline / kSec) + " s for what is in flight");
+        console_.say(log::Level::kInfo,
+                     "draining: no new connections, at most " + std::to_string(b_.drain_deadline / kSec) + " s for what is in flight");
         drain_until = now + b_.drain_deadline;
         for (auto& w : workers_) w->command(worker::Command::kDrain);
       }
@@ -208,9 +214,16 @@ class Gateway {
  private:
   void serve_operators(agent::Agent& agent) {
     admin::AdminProviders p;
-    p.status_text = [this, &agent] { return agent.ask([&] { return status_text(agent.status(worker::clock_now().mono_us), view()); }).value_or("the control thread does not answer\n"); };
-    p.status_json = [this, &agent] { return agent.ask([&] { return status_json(agent.status(worker::clock_now().mono_us), view()); }).value_or("{}"); };
-    p.security_refused = [&agent] { return agent.ask([&] { return agent.status(worker::clock_now().mono_us).security_refused(); }).value_or(true); };
+    p.status_text = [this, &agent] {
+      return agent.ask([&] { return status_text(agent.status(worker::clock_now().mono_us), view()); })
+          .value_or("the control thread does not answer\n");
+    };
+    p.status_json = [this, &agent] {
+      return agent.ask([&] { return status_json(agent.status(worker::clock_now().mono_us), view()); }).value_or("{}");
+    };
+    p.security_refused = [&agent] {
+      return agent.ask([&] { return agent.status(worker::clock_now().mono_us).security_refused(); }).value_or(true);
+    };
     p.config_dump_json = [&agent] { return agent.ask([&] { return agent.config_dump_json(); }).value_or("{}"); };
     p.clusters_text = [this, &agent] { return agent.ask([&] { return clusters_text(agent.snapshot().get(), view()); }).value_or(""); };
     p.certs_json = [&agent] { return agent.ask([&] { return agent.certs_json(); }).value_or("{}"); };
@@ -229,7 +242,13 @@ class Gateway {
     }
     if (b_.stats_address != "off") {
       stats_ = std::make_unique<admin::Server>();
-      admin::add_stats(*stats_, [this, &agent] { return prometheus_text(view()) + agent.ask([&] { return agent::metrics_text(agent.status(worker::clock_now().mono_us)); }).value_or(""); }, [this] { return std::ranges::all_of(workers_, [](const auto& w) { return w->adopted_generation() > 0; }); });
+      admin::add_stats(
+          *stats_,
+          [this, &agent] {
+            return prometheus_text(view()) +
+                   agent.ask([&] { return agent::metrics_text(agent.status(worker::clock_now().mono_us)); }).value_or("");
+          },
+          [this] { return std::ranges::all_of(workers_, [](const auto& w) { return w->adopted_generation() > 0; }); });
       if (auto ok = stats_->listen_loopback(b_.stats_address); ok) {
         stats_->start();
       } else {

@@ -1,5 +1,5 @@
-// The gateway process, assembled from a bootstrap: EAL, pools, ports, workers on lcores, handshake threads, the log writer, and the agent on
-// this thread. Order of construction is order of dependence; the destructor goes back. Thread: control (the main lcore).
+// The gateway process, assembled from a bootstrap: EAL, pools, ports, workers on lcores, handshake threads, the log writer, and the agent
+// on this thread. Order of construction is order of dependence; the destructor goes back. Thread: control (the main lcore).
 #pragma once
 #include <expected>
 #include <memory>
@@ -10,8 +10,8 @@
 
 namespace sluice {
 
-// Ends with SIGTERM or SIGINT: stop accepting, finish what is in flight within the drain deadline, return 0. The error is one line that says
-// what to do.
+// Ends with SIGTERM or SIGINT: stop accepting, finish what is in flight within the drain deadline, return 0. The error is one line that
+// says what to do.
 std::expected<void, std::string> run_gateway(const agent::Bootstrap& bootstrap);
 
 }  // namespace sluice

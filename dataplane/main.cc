@@ -8,7 +8,9 @@
 int main(int argc, char** argv) {
   const std::string verb = argc > 1 ? argv[1] : "";
   if ((verb != "run" && verb != "check") || argc != 4 || std::strcmp(argv[2], "-c") != 0) {
-    std::fprintf(stderr, "usage: sluice run -c FILE     starts the gateway (configs/sluice.yaml shows every key)\n       sluice check -c FILE   reads the file and says what is wrong with it\n");
+    std::fprintf(stderr,
+                 "usage: sluice run -c FILE     starts the gateway (configs/sluice.yaml shows every key)\n       sluice check -c FILE   "
+                 "reads the file and says what is wrong with it\n");
     return 2;
   }
   const auto bootstrap = sluice::agent::load_bootstrap(argv[3]);

@@ -34,8 +34,10 @@ struct RowKey {
   auto operator<=>(const RowKey&) const = default;
 };
 
-constexpr uint64_t kDurationBucketsMs[] = {1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10'000, 30'000, 60'000, 300'000, 600'000, 1'800'000, 3'600'000};
-constexpr uint64_t kSizeBuckets[] = {1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10'000, 30'000, 60'000, 300'000, 600'000, 1'800'000, 3'600'000};
+constexpr uint64_t kDurationBucketsMs[] = {1,    5,    10,     25,     50,     100,     250,     500,       1000,
+                                           2500, 5000, 10'000, 30'000, 60'000, 300'000, 600'000, 1'800'000, 3'600'000};
+constexpr uint64_t kSizeBuckets[] = {1,    5,    10,     25,     50,     100,     250,     500,       1000,
+                                     2500, 5000, 10'000, 30'000, 60'000, 300'000, 600'000, 1'800'000, 3'600'000};
 
 Labels labels_of(const RowKey& k) {
   Labels l{{"reporter", "source"},
@@ -49,7 +51,8 @@ Labels labels_of(const RowKey& k) {
   return l;
 }
 
-void histogram(MetricsText& m, const std::string& name, const Labels& labels, const Histogram& h, std::span<const uint64_t> buckets, uint64_t scale) {
+void histogram(MetricsText& m, const std::string& name, const Labels& labels, const Histogram& h, std::span<const uint64_t> buckets,
+               uint64_t scale) {
   const std::string bucket = name + "_bucket";
   for (uint64_t b : buckets) {
     Labels l = labels;
@@ -80,8 +83,8 @@ std::string prometheus_text(const GatewayView& v) {
     for (uint32_t i = 0; i < w->series().size(); i++) {
       const proxy::Series& s = w->series().at(i);
       const std::string principal = s.source_principal.empty() ? "unknown" : s.source_principal;
-      Row& r = rows[{service_of(s.cluster), principal, std::to_string(s.key.response_code), proxy::Flags::from_packed(s.key.response_flags).text(),
-                     s.key.mutual_tls ? "mutual_tls" : "unknown", s.key.tcp}];
+      Row& r = rows[{service_of(s.cluster), principal, std::to_string(s.key.response_code),
+                     proxy::Flags::from_packed(s.key.response_flags).text(), s.key.mutual_tls ? "mutual_tls" : "unknown", s.key.tcp}];
       r.count += s.count.get();
       r.received += s.bytes_received.get();
       r.sent += s.bytes_sent.get();
@@ -96,7 +99,9 @@ std::string prometheus_text(const GatewayView& v) {
   m.family("istio_requests_total", "counter", "Requests by what became of them.");
   each(false, [&](const Labels& l, const Row& r) { m.sample("istio_requests_total", l, r.count); });
   m.family("istio_request_duration_milliseconds", "histogram", "From the first byte of the request to the last of the answer.");
-  each(false, [&](const Labels& l, const Row& r) { histogram(m, "istio_request_duration_milliseconds", l, r.duration_us, kDurationBucketsMs, 1000); });
+  each(false, [&](const Labels& l, const Row& r) {
+    histogram(m, "istio_request_duration_milliseconds", l, r.duration_us, kDurationBucketsMs, 1000);
+  });
   m.family("istio_request_bytes", "histogram", "Body bytes from the client.");
   each(false, [&](const Labels& l, const Row& r) { histogram(m, "istio_request_bytes", l, r.request_bytes, kSizeBuckets, 1); });
   m.family("istio_response_bytes", "histogram", "Body bytes to the client.");
@@ -116,22 +121,28 @@ std::string prometheus_text(const GatewayView& v) {
     }
   };
   using W = const worker::Worker&;
-  per_worker("sluice_worker_useful_cycles_total", "counter", "TSC cycles of turns that did something.", [](W w) { return w.counters().useful_cycles.get(); });
-  per_worker("sluice_worker_idle_cycles_total", "counter", "TSC cycles of turns that found nothing, sleep excluded.", [](W w) { return w.counters().idle_cycles.get(); });
+  per_worker("sluice_worker_useful_cycles_total", "counter", "TSC cycles of turns that did something.",
+             [](W w) { return w.counters().useful_cycles.get(); });
+  per_worker("sluice_worker_idle_cycles_total", "counter", "TSC cycles of turns that found nothing, sleep excluded.",
+             [](W w) { return w.counters().idle_cycles.get(); });
   per_worker("sluice_worker_turns_total", "counter", "Turns.", [](W w) { return w.counters().turns.get(); });
-  per_worker("sluice_worker_rx_bursts_total", "counter", "Receive bursts that were not empty.", [](W w) { return w.counters().rx_bursts.get(); });
+  per_worker("sluice_worker_rx_bursts_total", "counter", "Receive bursts that were not empty.",
+             [](W w) { return w.counters().rx_bursts.get(); });
   per_worker("sluice_worker_rx_frames_total", "counter", "Frames received.", [](W w) { return w.counters().rx_frames.get(); });
   per_worker("sluice_worker_held_mbufs", "gauge", "mbufs that connections hold.", [](W w) { return w.pool().held(); });
-  per_worker("sluice_connections_active", "gauge", "Downstream connections.", [](W w) { return w.proxy_counters().connections_active.get(); });
+  per_worker("sluice_connections_active", "gauge", "Downstream connections.",
+             [](W w) { return w.proxy_counters().connections_active.get(); });
   per_worker("sluice_requests_active", "gauge", "Requests in flight.", [](W w) { return w.proxy_counters().requests_active.get(); });
   per_worker("sluice_upstream_retries_total", "counter", "Further attempts.", [](W w) { return w.proxy_counters().retries.get(); });
-  per_worker("sluice_access_log_dropped_total", "counter", "Access-log lines lost because the ring was full.", [](W w) { return w.proxy_counters().log_dropped.get(); });
+  per_worker("sluice_access_log_dropped_total", "counter", "Access-log lines lost because the ring was full.",
+             [](W w) { return w.proxy_counters().log_dropped.get(); });
   per_worker("sluice_tables_generation", "gauge", "Generation of the tables in use.", [](W w) { return w.adopted_generation(); });
   m.family("sluice_worker_stage_cycles_total", "counter", "TSC cycles of useful turns by stage.");
   for (size_t i = 0; i < v.workers.size(); i++)
     for (size_t s = 0; s < size_t(worker::Stage::kCount); s++) {
       const std::string w = std::to_string(i);
-      m.sample("sluice_worker_stage_cycles_total", {{"worker", w}, {"stage", worker::kStageNames[s]}}, v.workers[i]->counters().stage_cycles[s].get());
+      m.sample("sluice_worker_stage_cycles_total", {{"worker", w}, {"stage", worker::kStageNames[s]}},
+               v.workers[i]->counters().stage_cycles[s].get());
     }
   m.family("sluice_drops_total", "counter", "Discarded packets, records, connections and lines by reason.");
   for (size_t d = 0; d < size_t(Drop::kCount); d++) {
@@ -146,7 +157,9 @@ std::string prometheus_text(const GatewayView& v) {
   m.sample("sluice_rbac_total", {{"verdict", "shadow_allowed"}}, sum(v, [](W w) { return w.proxy_counters().rbac_shadow_allowed.get(); }));
   m.sample("sluice_rbac_total", {{"verdict", "shadow_denied"}}, sum(v, [](W w) { return w.proxy_counters().rbac_shadow_denied.get(); }));
   m.family("sluice_tls_handshakes_total", "counter", "TLS handshakes by outcome.");
-  auto tls = [&](Counter tls::LayerCounters::*c) { return sum(v, [c](W w) { return w.tls_counters() == nullptr ? 0 : (w.tls_counters()->*c).get(); }); };
+  auto tls = [&](Counter tls::LayerCounters::* c) {
+    return sum(v, [c](W w) { return w.tls_counters() == nullptr ? 0 : (w.tls_counters()->*c).get(); });
+  };
   m.sample("sluice_tls_handshakes_total", {{"outcome", "done"}}, tls(&tls::LayerCounters::handshakes_done));
   m.sample("sluice_tls_handshakes_total", {{"outcome", "failed"}}, tls(&tls::LayerCounters::handshakes_failed));
   m.sample("sluice_tls_handshakes_total", {{"outcome", "refused"}}, tls(&tls::LayerCounters::handshakes_refused));
@@ -169,7 +182,8 @@ std::string prometheus_text(const GatewayView& v) {
 
 std::string status_text(const agent::AgentStatus& s, const GatewayView& v) {
   std::string out = agent::status_text(s);
-  for (size_t i = 0; i < v.workers.size(); i++) out += "worker " + std::to_string(i) + "       generation " + std::to_string(v.workers[i]->adopted_generation()) + "\n";
+  for (size_t i = 0; i < v.workers.size(); i++)
+    out += "worker " + std::to_string(i) + "       generation " + std::to_string(v.workers[i]->adopted_generation()) + "\n";
   return out;
 }
 
@@ -189,7 +203,7 @@ std::string clusters_text(const tables::Snapshot* snapshot, const GatewayView& v
     if (c == nullptr) continue;
     for (const tables::Endpoint& e : c->endpoints->endpoints) {
       const std::string at = c->name + "::" + e.address.to_string() + "::";
-      auto total = [&](Counter upstream::EndpointState::*member) {
+      auto total = [&](Counter upstream::EndpointState::* member) {
         uint64_t n = 0;
         for (const worker::Worker* w : v.workers)
           if (const upstream::EndpointState* s = w->endpoints().find(e.id)) n += (s->*member).get();

@@ -14,7 +14,8 @@ bool is_raw(const core::TransportSocket& s) {
                                : s.typed_config().Is<envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer>();
 }
 
-// Envoy's TransportSocketMatcher: the first whose `match` is all in the endpoint's metadata "envoy.transport_socket_match"; else the cluster's own.
+// Envoy's TransportSocketMatcher: the first whose `match` is all in the endpoint's metadata "envoy.transport_socket_match"; else the
+// cluster's own.
 bool uses_tls(const cl::Cluster& c, const core::Metadata& metadata) {
   const auto found = metadata.filter_metadata().find("envoy.transport_socket_match");
   for (const auto& m : c.transport_socket_matches()) {
@@ -44,7 +45,9 @@ tables::Cluster cluster_of(const cl::Cluster& c, Interned& ids) {
     case cl::Cluster::ROUND_ROBIN: out.lb = tables::LbPolicy::kRoundRobin; break;
     case cl::Cluster::LEAST_REQUEST: out.lb = tables::LbPolicy::kLeastRequest; break;
     case cl::Cluster::RANDOM: out.lb = tables::LbPolicy::kRandom; break;
-    default: throw Refused("lb_policy: " + cl::Cluster::LbPolicy_Name(c.lb_policy()) + " is not supported (ROUND_ROBIN, LEAST_REQUEST and RANDOM are)");
+    default:
+      throw Refused("lb_policy: " + cl::Cluster::LbPolicy_Name(c.lb_policy()) +
+                    " is not supported (ROUND_ROBIN, LEAST_REQUEST and RANDOM are)");
   }
   if (c.least_request_lb_config().has_choice_count()) out.choice_count = std::max(2u, c.least_request_lb_config().choice_count().value());
   if (c.has_connect_timeout()) out.connect_timeout = usec_of(c.connect_timeout());
@@ -57,14 +60,16 @@ tables::Cluster cluster_of(const cl::Cluster& c, Interned& ids) {
   }
   for (const auto& [name, any] : c.typed_extension_protocol_options()) {
     const auto http = unpacked<envoy::extensions::upstreams::http::v3::HttpProtocolOptions>(any);
-    if (http.common_http_protocol_options().has_idle_timeout()) out.idle_timeout = usec_of(http.common_http_protocol_options().idle_timeout());
+    if (http.common_http_protocol_options().has_idle_timeout())
+      out.idle_timeout = usec_of(http.common_http_protocol_options().idle_timeout());
     out.requests_per_connection_max = http.common_http_protocol_options().max_requests_per_connection().value();
     out.http2 = http.explicit_http_config().has_http2_protocol_options();
   }
   return out;
 }
 
-std::shared_ptr<const tables::EndpointTable> endpoints_of(const envoy::config::endpoint::v3::ClusterLoadAssignment& a, const cl::Cluster& cluster, Interned& ids) {
+std::shared_ptr<const tables::EndpointTable> endpoints_of(const envoy::config::endpoint::v3::ClusterLoadAssignment& a,
+                                                          const cl::Cluster& cluster, Interned& ids) {
   auto out = std::make_shared<tables::EndpointTable>();
   for (const auto& group : a.endpoints()) {
     tables::Locality& l = out->localities.emplace_back();

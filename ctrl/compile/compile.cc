@@ -58,7 +58,8 @@ struct Compiler::State {
     t.ignored = std::move(verdicts->ignored);
     try {
       if (type_url == kListenerType) {
-        t.listener = std::make_shared<ListenerTemplate>(listener_of(static_cast<const envoy::config::listener::v3::Listener&>(*t.message), ids));
+        t.listener =
+            std::make_shared<ListenerTemplate>(listener_of(static_cast<const envoy::config::listener::v3::Listener&>(*t.message), ids));
       } else if (type_url == kRouteType) {
         t.routes = routes_of(static_cast<const envoy::config::route::v3::RouteConfiguration&>(*t.message), ids);
       } else if (type_url == kClusterType) {
@@ -88,7 +89,8 @@ struct Compiler::State {
     if (b.cluster != nullptr && b.source == t.hash && b.assignment == (assignment == nullptr ? 0 : assignment->hash)) return b.cluster;
     auto cluster = std::make_shared<tables::Cluster>(*t.cluster);
     if (eds && assignment != nullptr)
-      cluster->endpoints = endpoints_of(static_cast<const envoy::config::endpoint::v3::ClusterLoadAssignment&>(*assignment->message), message, ids);
+      cluster->endpoints =
+          endpoints_of(static_cast<const envoy::config::endpoint::v3::ClusterLoadAssignment&>(*assignment->message), message, ids);
     if (!eds && message.has_load_assignment()) cluster->endpoints = endpoints_of(message.load_assignment(), message, ids);
     b.source = t.hash;
     b.assignment = assignment == nullptr ? 0 : assignment->hash;
@@ -98,7 +100,8 @@ struct Compiler::State {
   }
 
   // The policy of one chain; null with a reason in `missing` while a secret is.
-  static std::shared_ptr<const tls::ServerPolicy> build_tls(const TlsTemplate& t, SecretSource& secrets, int64_t wall_us, uint64_t& trust, std::vector<std::string>& missing) {
+  static std::shared_ptr<const tls::ServerPolicy> build_tls(const TlsTemplate& t, SecretSource& secrets, int64_t wall_us, uint64_t& trust,
+                                                            std::vector<std::string>& missing) {
     tls::ServerPolicyOptions options = t.options;
     options.wall_us = wall_us;
     for (const std::string& name : t.certificates) {
@@ -131,14 +134,17 @@ struct Compiler::State {
     uint64_t h = 1;
     auto add = [&](const std::string& name) {
       const Secret* s = secrets.find(name);
-      h = h * 31 + (s == nullptr ? 7 : hash_of(s->cert_chain_pem) ^ hash_of(s->private_key_pem) * 3 ^ hash_of(s->trusted_ca_pem) * 5 ^ hash_of(s->crl_pem) * 11);
+      h = h * 31 + (s == nullptr ? 7
+                                 : hash_of(s->cert_chain_pem) ^ hash_of(s->private_key_pem) * 3 ^ hash_of(s->trusted_ca_pem) * 5 ^
+                                       hash_of(s->crl_pem) * 11);
     };
     for (const std::string& name : t.certificates) add(name);
     if (!t.trusted_ca.empty()) add(t.trusted_ca);
     return h;
   }
 
-  std::shared_ptr<const tables::Listener> build_listener(const std::string& name, const Taken& taken_listener, SecretSource& secrets, int64_t wall_us) {
+  std::shared_ptr<const tables::Listener> build_listener(const std::string& name, const Taken& taken_listener, SecretSource& secrets,
+                                                         int64_t wall_us) {
     const ListenerTemplate& t = *taken_listener.listener;
     uint64_t secrets_now = 0;
     for (const auto& tls : t.tls)

@@ -1,9 +1,9 @@
-// The compiler: Envoy's resources in, tables out. Each resource is judged (verdicts.h) and translated when it comes; a bad one is refused with
-// a reason and the last good version stays, a first version that is refused is simply not there. build() joins what is good with the secrets
-// into a snapshot; parts whose source did not change keep their identity (shared_ptr), so a push costs what it changes.
+// The compiler: Envoy's resources in, tables out. Each resource is judged (verdicts.h) and translated when it comes; a bad one is refused
+// with a reason and the last good version stays, a first version that is refused is simply not there. build() joins what is good with the
+// secrets into a snapshot; parts whose source did not change keep their identity (shared_ptr), so a push costs what it changes.
 //
-// Cluster and route-configuration names are interned to ids for the life of the process; so are endpoints {cluster, address}. Thread: control.
-// No protobuf in this header.
+// Cluster and route-configuration names are interned to ids for the life of the process; so are endpoints {cluster, address}. Thread:
+// control. No protobuf in this header.
 #pragma once
 #include <expected>
 #include <map>
@@ -65,8 +65,8 @@ class Compiler {
 struct Resource {
   std::string type_url, name, bytes;
 };
-// The resources of a folder of recorded answers (cds.pb eds.pb lds.pb rds.pb, each one DeltaDiscoveryResponse), or of a JSON file: a list of
-// resources with "@type". Errors name the file.
+// The resources of a folder of recorded answers (cds.pb eds.pb lds.pb rds.pb, each one DeltaDiscoveryResponse), or of a JSON file: a list
+// of resources with "@type". Errors name the file.
 std::expected<std::vector<Resource>, std::string> load_golden(const std::string& folder);
 std::expected<std::vector<Resource>, std::string> load_json(const std::string& file);
 

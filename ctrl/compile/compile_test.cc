@@ -50,9 +50,9 @@ TEST_P(Golden, IsTakenWhole) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Istiod, Golden,
-                         testing::Values("01-http", "02-tls-simple", "03-tls-mutual", "04-tls-optional-mutual", "05-tls-istio-mutual", "06-https-redirect",
-                                         "07-passthrough", "08-auto-passthrough", "09-tcp", "10-canary", "11-matches", "22-authz-default-deny",
-                                         "23-authz-sources", "26-hosts-merge"));
+                         testing::Values("01-http", "02-tls-simple", "03-tls-mutual", "04-tls-optional-mutual", "05-tls-istio-mutual",
+                                         "06-https-redirect", "07-passthrough", "08-auto-passthrough", "09-tcp", "10-canary", "11-matches",
+                                         "22-authz-default-deny", "23-authz-sources", "26-hosts-merge"));
 
 TEST(EveryGolden, GetsAVerdictWithAReason) {
   NEED_GOLDEN();
@@ -227,7 +227,8 @@ TEST(Endpoints, TheTransportSocketThatItsMetadataSelectsDecides) {
     NoSecrets none;
     auto a = assignment("a", "10.0.0.1");
     if (tls)
-      (*(*a.mutable_endpoints(0)->mutable_lb_endpoints(0)->mutable_metadata()->mutable_filter_metadata())["envoy.transport_socket_match"].mutable_fields())["tlsMode"]
+      (*(*a.mutable_endpoints(0)->mutable_lb_endpoints(0)->mutable_metadata()->mutable_filter_metadata())["envoy.transport_socket_match"]
+            .mutable_fields())["tlsMode"]
           .set_string_value("istio");
     ASSERT_TRUE(c.apply(kClusterType, "a", cluster.SerializeAsString()));
     ASSERT_TRUE(c.apply(kEndpointType, "a", a.SerializeAsString()));

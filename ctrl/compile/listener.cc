@@ -19,7 +19,8 @@ namespace sluice::compile {
 IpPrefix prefix_of(const core::CidrRange& range) {
   const auto address = IpAddress::parse(range.address_prefix());
   const uint32_t length = range.prefix_len().value();
-  if (!address || length > (address->is_v4() ? 32u : 128u)) throw Refused("\"" + range.address_prefix() + "/" + std::to_string(length) + "\" is no CIDR block");
+  if (!address || length > (address->is_v4() ? 32u : 128u))
+    throw Refused("\"" + range.address_prefix() + "/" + std::to_string(length) + "\" is no CIDR block");
   return {*address, uint8_t(length)};
 }
 
@@ -41,8 +42,10 @@ using envoy::config::accesslog::v3::AccessLog;
 
 // Istio's default format, for a file logger without one of its own.
 constexpr std::string_view kEnvoyDefaultFormat =
-    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% "
-    "%DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" "
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% "
+    "%BYTES_SENT% "
+    "%DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" "
+    "\"%REQ(:AUTHORITY)%\" "
     "\"%UPSTREAM_HOST%\"\n";
 
 std::vector<std::shared_ptr<const tables::AccessLog>> logs_of(const google::protobuf::RepeatedPtrField<AccessLog>& logs) {
@@ -59,7 +62,8 @@ std::vector<std::shared_ptr<const tables::AccessLog>> logs_of(const google::prot
     if (file.log_format().has_json_format()) {
       std::vector<std::pair<std::string, std::string>> fields;
       for (const auto& [key, value] : file.log_format().json_format().fields()) {
-        if (value.kind_case() != google::protobuf::Value::kStringValue) throw Refused("access log " + file.path() + ": json_format." + key + " is not a string");
+        if (value.kind_case() != google::protobuf::Value::kStringValue)
+          throw Refused("access log " + file.path() + ": json_format." + key + " is not a string");
         fields.emplace_back(key, value.string_value());
       }
       std::ranges::sort(fields);
@@ -89,11 +93,12 @@ tables::RbacFilter rbac_filter_of(const Config& c) {
   return f;
 }
 
-std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3::HttpConnectionManager& m, const ls::Listener& listener, Interned& ids,
-                                          std::set<std::string>& route_configs) {
+std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3::HttpConnectionManager& m, const ls::Listener& listener,
+                                          Interned& ids, std::set<std::string>& route_configs) {
   using M = nf::http_connection_manager::v3::HttpConnectionManager;
   auto out = std::make_shared<tables::Hcm>();
-  if (m.codec_type() == M::HTTP2 || m.codec_type() == M::HTTP3) throw Refused("codec_type " + M::CodecType_Name(m.codec_type()) + " is not supported");
+  if (m.codec_type() == M::HTTP2 || m.codec_type() == M::HTTP3)
+    throw Refused("codec_type " + M::CodecType_Name(m.codec_type()) + " is not supported");
   out->stat_prefix = m.stat_prefix();
   if (m.has_rds()) {
     out->route_config_name = m.rds().route_config_name();
@@ -113,7 +118,8 @@ std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3:
     if (router) {
       out->filters.push_back({tables::HttpFilter::Kind::kRouter, f.name(), {}});
     } else if (any.Is<envoy::extensions::filters::http::rbac::v3::RBAC>()) {
-      out->filters.push_back({tables::HttpFilter::Kind::kRbac, f.name(), rbac_filter_of(unpacked<envoy::extensions::filters::http::rbac::v3::RBAC>(any))});
+      out->filters.push_back(
+          {tables::HttpFilter::Kind::kRbac, f.name(), rbac_filter_of(unpacked<envoy::extensions::filters::http::rbac::v3::RBAC>(any))});
     }  // the others have no effect as configured (verdicts.inc)
   }
   if (out->filters.empty()) throw Refused("http_connection_manager without a router");
@@ -157,7 +163,8 @@ std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3:
   out->proxy_100_continue = m.proxy_100_continue();
   out->always_set_request_id_in_response = m.always_set_request_id_in_response();
   for (const auto& u : m.upgrade_configs()) {
-    if (lower(u.upgrade_type()) != "websocket") throw Refused("upgrade_configs: \"" + u.upgrade_type() + "\" is not supported (websocket is)");
+    if (lower(u.upgrade_type()) != "websocket")
+      throw Refused("upgrade_configs: \"" + u.upgrade_type() + "\" is not supported (websocket is)");
     out->websocket = !u.has_enabled() || u.enabled().value();
   }
   if (m.http_protocol_options().accept_http_10()) throw Refused("http_protocol_options.accept_http_10 is not supported");
@@ -205,12 +212,15 @@ std::shared_ptr<const tables::TcpProxy> tcp_proxy_of(const nf::tcp_proxy::v3::Tc
   return out;
 }
 
-std::function<bool(tls::SanType, std::string_view)> san_matcher(std::optional<tls::SanType> type, const envoy::type::matcher::v3::StringMatcher& m) {
+std::function<bool(tls::SanType, std::string_view)> san_matcher(std::optional<tls::SanType> type,
+                                                                const envoy::type::matcher::v3::StringMatcher& m) {
   return [type, match = string_match_of(m)](tls::SanType t, std::string_view san) { return (!type || *type == t) && match.matches(san); };
 }
 
 // Istio's rule: where the context is the mesh's own (ROOTCA) or asks for SPIFFE names, a peer has exactly one SPIFFE identity.
-bool names_spiffe(const envoy::type::matcher::v3::StringMatcher& m) { return m.exact().starts_with("spiffe://") || m.prefix().starts_with("spiffe://"); }
+bool names_spiffe(const envoy::type::matcher::v3::StringMatcher& m) {
+  return m.exact().starts_with("spiffe://") || m.prefix().starts_with("spiffe://");
+}
 
 void validation_of(const ts::CertificateValidationContext& v, TlsTemplate& out) {
   for (const auto& m : v.match_subject_alt_names()) {
@@ -219,7 +229,8 @@ void validation_of(const ts::CertificateValidationContext& v, TlsTemplate& out) 
   }
   for (const auto& m : v.match_typed_subject_alt_names()) {
     using S = ts::SubjectAltNameMatcher;
-    if (m.san_type() != S::URI && m.san_type() != S::DNS && m.san_type() != S::EMAIL) throw Refused("match_typed_subject_alt_names: san_type " + S::SanType_Name(m.san_type()) + " is not supported");
+    if (m.san_type() != S::URI && m.san_type() != S::DNS && m.san_type() != S::EMAIL)
+      throw Refused("match_typed_subject_alt_names: san_type " + S::SanType_Name(m.san_type()) + " is not supported");
     const auto type = m.san_type() == S::URI ? tls::SanType::kUri : m.san_type() == S::DNS ? tls::SanType::kDns : tls::SanType::kEmail;
     out.options.san_matchers.push_back(san_matcher(type, m.matcher()));
     out.spiffe_required |= names_spiffe(m.matcher());
@@ -253,8 +264,11 @@ TlsTemplate tls_of(const ts::DownstreamTlsContext& t) {
     default: break;
   }
   const bool validates = !out.trusted_ca.empty() || !out.options.trusted_ca_pem.empty();
-  if (t.require_client_certificate().value() && !validates) throw Refused("transport_socket: a client certificate is required but nothing says whom to trust");
-  out.options.client_cert = t.require_client_certificate().value() ? tls::ClientCert::kRequired : validates ? tls::ClientCert::kOptional : tls::ClientCert::kNone;
+  if (t.require_client_certificate().value() && !validates)
+    throw Refused("transport_socket: a client certificate is required but nothing says whom to trust");
+  out.options.client_cert = t.require_client_certificate().value() ? tls::ClientCert::kRequired
+                            : validates                            ? tls::ClientCert::kOptional
+                                                                   : tls::ClientCert::kNone;
   out.spiffe_required |= out.trusted_ca == "ROOTCA";
   out.options.require_one_spiffe_uri = out.spiffe_required;
   // Offered: the configured protocols that we have codecs for. "istio" names are for the peer's sidecar and cost nothing.
@@ -273,8 +287,8 @@ std::vector<IpPrefix> prefixes_of(const google::protobuf::RepeatedPtrField<core:
   return out;
 }
 
-std::shared_ptr<tables::FilterChain> chain_of(const ls::FilterChain& c, const ls::Listener& listener, Interned& ids, std::optional<TlsTemplate>& tls,
-                                              std::set<std::string>& route_configs) {
+std::shared_ptr<tables::FilterChain> chain_of(const ls::FilterChain& c, const ls::Listener& listener, Interned& ids,
+                                              std::optional<TlsTemplate>& tls, std::set<std::string>& route_configs) {
   auto out = std::make_shared<tables::FilterChain>();
   out->name = c.name();
   const auto& m = c.filter_chain_match();
@@ -337,7 +351,8 @@ ListenerTemplate listener_of(const ls::Listener& l, Interned& ids) {
   }
   // Envoy adds the inspector by itself where a chain cannot be found without it.
   for (const auto& c : out.chains)
-    out.listener.tls_inspector |= c->tls_required || !c->match.server_names.empty() || !c->match.application_protocols.empty() || c->match.transport_protocol == "tls";
+    out.listener.tls_inspector |= c->tls_required || !c->match.server_names.empty() || !c->match.application_protocols.empty() ||
+                                  c->match.transport_protocol == "tls";
   if (l.has_listener_filters_timeout()) out.listener.listener_filters_timeout = usec_of(l.listener_filters_timeout());
   out.listener.continue_on_listener_filters_timeout = l.continue_on_listener_filters_timeout();
   out.listener.access_logs = logs_of(l.access_log());

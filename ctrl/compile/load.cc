@@ -39,7 +39,8 @@ std::expected<std::vector<Resource>, std::string> load_golden(const std::string&
     if (!bytes) return std::unexpected(bytes.error());
     envoy::service::discovery::v3::DeltaDiscoveryResponse r;
     if (!r.ParseFromString(*bytes)) return std::unexpected(file + ": is no DeltaDiscoveryResponse");
-    for (const auto& resource : r.resources()) out.push_back({resource.resource().type_url(), resource.name(), resource.resource().value()});
+    for (const auto& resource : r.resources())
+      out.push_back({resource.resource().type_url(), resource.name(), resource.resource().value()});
   }
   if (!any) return std::unexpected(folder + ": holds none of cds.pb eds.pb lds.pb rds.pb");
   return out;
@@ -61,7 +62,8 @@ std::expected<std::vector<Resource>, std::string> load_json(const std::string& f
     if (message == nullptr) return std::unexpected(where + "@type \"" + type_url + "\" is not known");
     std::string json;
     (void)google::protobuf::util::MessageToJsonString(fields, &json);
-    if (const auto s = google::protobuf::util::JsonStringToMessage(json, message.get()); !s.ok()) return std::unexpected(where + std::string(s.message()));
+    if (const auto s = google::protobuf::util::JsonStringToMessage(json, message.get()); !s.ok())
+      return std::unexpected(where + std::string(s.message()));
     out.push_back({type_url, name_of(*message), message->SerializeAsString()});
   }
   return out;

@@ -38,7 +38,8 @@ tables::Permission permission_of(const rbac::Permission& p) {
       break;
     case rbac::Permission::kUriTemplate:
       out.kind = Kind::kUriTemplate;
-      out.uri_template = unpacked<envoy::extensions::path::match::uri_template::v3::UriTemplateMatchConfig>(p.uri_template().typed_config()).path_template();
+      out.uri_template = unpacked<envoy::extensions::path::match::uri_template::v3::UriTemplateMatchConfig>(p.uri_template().typed_config())
+                             .path_template();
       break;
     case rbac::Permission::kDestinationIp:
       out.kind = Kind::kDestinationIp;
@@ -122,7 +123,8 @@ tables::Rbac rbac_of(const rbac::RBAC& r) {
     default: throw Refused("RBAC action " + std::to_string(r.action()) + " is not known");
   }
   for (const auto& [name, policy] : r.policies()) {
-    if (policy.permissions().empty() || policy.principals().empty()) throw Refused("policy \"" + name + "\" has no permissions or no principals");
+    if (policy.permissions().empty() || policy.principals().empty())
+      throw Refused("policy \"" + name + "\" has no permissions or no principals");
     tables::Policy& p = out.policies.emplace_back();
     p.name = name;
     for (const auto& x : policy.permissions()) p.permissions.push_back(permission_of(x));

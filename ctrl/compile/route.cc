@@ -1,8 +1,9 @@
+#include "dataplane/route/route.h"
+
 #include <algorithm>
 
 #include "ctrl/compile/translate.h"
 #include "dataplane/http/format.h"
-#include "dataplane/route/route.h"
 
 namespace sluice::compile {
 
@@ -103,7 +104,9 @@ tables::HeaderOperations operations_of(const Message& m) {
       h.value = *value;
       using A = tables::HeaderOperation::Action;
       switch (o.append_action()) {
-        case core::HeaderValueOption::APPEND_IF_EXISTS_OR_ADD: h.action = o.has_append() && !o.append().value() ? A::kOverwriteIfExistsOrAdd : A::kAppendIfExistsOrAdd; break;
+        case core::HeaderValueOption::APPEND_IF_EXISTS_OR_ADD:
+          h.action = o.has_append() && !o.append().value() ? A::kOverwriteIfExistsOrAdd : A::kAppendIfExistsOrAdd;
+          break;
         case core::HeaderValueOption::ADD_IF_ABSENT: h.action = A::kAddIfAbsent; break;
         case core::HeaderValueOption::OVERWRITE_IF_EXISTS_OR_ADD: h.action = A::kOverwriteIfExistsOrAdd; break;
         case core::HeaderValueOption::OVERWRITE_IF_EXISTS: h.action = A::kOverwriteIfExists; break;
@@ -146,7 +149,9 @@ tables::RouteMatch match_of(const rt::RouteMatch& m) {
   out.grpc = m.has_grpc();
   if (m.has_runtime_fraction()) {
     const auto& f = m.runtime_fraction().default_value();
-    const uint32_t scale = f.denominator() == envoy::type::v3::FractionalPercent::HUNDRED ? 10'000 : f.denominator() == envoy::type::v3::FractionalPercent::TEN_THOUSAND ? 100 : 1;
+    const uint32_t scale = f.denominator() == envoy::type::v3::FractionalPercent::HUNDRED        ? 10'000
+                           : f.denominator() == envoy::type::v3::FractionalPercent::TEN_THOUSAND ? 100
+                                                                                                 : 1;
     out.fraction_of_million = f.numerator() * scale;
   }
   return out;
@@ -240,7 +245,8 @@ tables::Redirect redirect_of(const rt::RedirectAction& r) {
   if (r.path_rewrite_specifier_case() == rt::RedirectAction::kPrefixRewrite) out.prefix_rewrite = r.prefix_rewrite();
   out.strip_query = r.strip_query();
   constexpr uint16_t kCodes[] = {301, 302, 303, 307, 308};
-  if (r.response_code() < 0 || size_t(r.response_code()) >= std::size(kCodes)) throw Refused("redirect: response_code " + std::to_string(r.response_code()) + " is not known");
+  if (r.response_code() < 0 || size_t(r.response_code()) >= std::size(kCodes))
+    throw Refused("redirect: response_code " + std::to_string(r.response_code()) + " is not known");
   out.code = kCodes[r.response_code()];
   return out;
 }
@@ -253,7 +259,8 @@ tables::Route route_of(const rt::Route& r, Interned& ids) {
   out.decorator_operation = r.decorator().operation();
   out.decorator_propagate = !r.decorator().has_propagate() || r.decorator().propagate().value();
   if (const auto istio = r.metadata().filter_metadata().find("istio"); istio != r.metadata().filter_metadata().end())
-    if (const auto config = istio->second.fields().find("config"); config != istio->second.fields().end()) out.source = config->second.string_value();
+    if (const auto config = istio->second.fields().find("config"); config != istio->second.fields().end())
+      out.source = config->second.string_value();
   switch (r.action_case()) {
     case rt::Route::kRoute:
       out.kind = tables::Route::Kind::kForward;
@@ -266,7 +273,8 @@ tables::Route route_of(const rt::Route& r, Interned& ids) {
     case rt::Route::kDirectResponse:
       out.kind = tables::Route::Kind::kDirectResponse;
       out.direct.status = uint16_t(r.direct_response().status());
-      if (out.direct.status < 200 || out.direct.status > 599) throw Refused("direct_response: status " + std::to_string(r.direct_response().status()));
+      if (out.direct.status < 200 || out.direct.status > 599)
+        throw Refused("direct_response: status " + std::to_string(r.direct_response().status()));
       out.direct.body = r.direct_response().body().inline_string() + r.direct_response().body().inline_bytes();
       break;
     default: throw Refused("no action that this gateway knows");
@@ -287,7 +295,8 @@ std::shared_ptr<const tables::RouteConfiguration> routes_of(const rt::RouteConfi
     host->name = v.name();
     for (const auto& d : v.domains()) {
       host->domains.push_back(lower(d));
-      if (!domains.insert(host->domains.back()).second) throw Refused("virtual host \"" + v.name() + "\": domain \"" + d + "\" is another's too");
+      if (!domains.insert(host->domains.back()).second)
+        throw Refused("virtual host \"" + v.name() + "\": domain \"" + d + "\" is another's too");
     }
     if (host->domains.empty()) throw Refused("virtual host \"" + v.name() + "\" has no domain");
     for (int i = 0; i < v.routes_size(); i++) {

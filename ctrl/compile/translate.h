@@ -1,5 +1,6 @@
-// Envoy's messages to tables, one function per kind (listener.cc, route.cc, rbac.cc, cluster.cc). Called after judge(): what the verdict table
-// refuses never comes here. Internal to ctrl/compile. A value that cannot be obeyed throws Refused with its reason; the compiler catches it.
+// Envoy's messages to tables, one function per kind (listener.cc, route.cc, rbac.cc, cluster.cc). Called after judge(): what the verdict
+// table refuses never comes here. Internal to ctrl/compile. A value that cannot be obeyed throws Refused with its reason; the compiler
+// catches it.
 #pragma once
 #include <functional>
 #include <stdexcept>
@@ -39,12 +40,12 @@ struct TlsTemplate {
   std::vector<std::string> certificates;  // secret names
   std::string trusted_ca;                 // secret name; empty: none
   bool spiffe_required = false;
-  tls::ServerPolicyOptions options;       // all but what the secrets give
+  tls::ServerPolicyOptions options;  // all but what the secrets give
 };
 struct ListenerTemplate {
-  tables::Listener listener;                          // chains without tls
+  tables::Listener listener;  // chains without tls
   std::vector<std::shared_ptr<tables::FilterChain>> chains;
-  std::vector<std::optional<TlsTemplate>> tls;        // by chain
+  std::vector<std::optional<TlsTemplate>> tls;  // by chain
   std::shared_ptr<tables::FilterChain> default_chain;
   std::optional<TlsTemplate> default_tls;
   std::set<std::string> route_configs;

@@ -12,8 +12,8 @@ namespace {
 
 namespace pb = google::protobuf;
 
-// One row per message: honoured fields, then "|" and inert ones. "*" alone: the whole message is inert, whatever it holds. "=": honoured whole
-// (leaf types, checked where they are translated).
+// One row per message: honoured fields, then "|" and inert ones. "*" alone: the whole message is inert, whatever it holds. "=": honoured
+// whole (leaf types, checked where they are translated).
 struct Row {
   std::string_view message, fields;
 };
@@ -66,7 +66,8 @@ class Walk {
     if (known.all_inert) return true;
     const pb::Reflection& r = *m.GetReflection();
     if (!r.GetUnknownFields(m).empty())
-      return refuse(path + (path.empty() ? "" : ".") + "#" + std::to_string(r.GetUnknownFields(m).field(0).number()), "a field newer than this gateway");
+      return refuse(path + (path.empty() ? "" : ".") + "#" + std::to_string(r.GetUnknownFields(m).field(0).number()),
+                    "a field newer than this gateway");
     if (known.all_honoured) return true;
     std::vector<const pb::FieldDescriptor*> fields;
     r.ListFields(m, &fields);
@@ -110,7 +111,8 @@ class Walk {
       const bool wrapped = name == "udpa.type.v1.TypedStruct" || name == "xds.type.v3.TypedStruct";
       std::string type = wrapped ? inner->GetReflection()->GetString(*inner, type_url) : name;
       if (const size_t slash = type.rfind('/'); slash != type.npos) type = type.substr(slash + 1);
-      if (wrapped && type != "io.istio.http.peer_metadata.Config" && type != "envoy.tcp.metadataexchange.config.MetadataExchange") return refuse(path, type);
+      if (wrapped && type != "io.istio.http.peer_metadata.Config" && type != "envoy.tcp.metadataexchange.config.MetadataExchange")
+        return refuse(path, type);
       verdicts.ignored[type]++;
       return true;
     }
@@ -126,7 +128,8 @@ class Walk {
 
 std::unique_ptr<pb::Message> unpack(const std::string& type_url, const std::string& bytes) {
   const size_t slash = type_url.rfind('/');
-  const pb::Descriptor* d = pb::DescriptorPool::generated_pool()->FindMessageTypeByName(slash == type_url.npos ? type_url : type_url.substr(slash + 1));
+  const pb::Descriptor* d =
+      pb::DescriptorPool::generated_pool()->FindMessageTypeByName(slash == type_url.npos ? type_url : type_url.substr(slash + 1));
   if (d == nullptr) return nullptr;
   std::unique_ptr<pb::Message> m(pb::MessageFactory::generated_factory()->GetPrototype(d)->New());
   return m->ParseFromString(bytes) ? std::move(m) : nullptr;

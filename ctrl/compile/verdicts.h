@@ -1,6 +1,7 @@
 // The verdict on every field of every message that a control plane can send (architecture section 5), in one table (verdicts.cc):
 //   honoured   obeyed; the walk goes into it
-//   inert      accepted without effect (telemetry, hints, options whose effect we have not); counted as xds_ignored_extension{type} where it is
+//   inert      accepted without effect (telemetry, hints, options whose effect we have not); counted as xds_ignored_extension{type} where
+//   it is
 //              an extension
 //   refused    everything that the table does not name, and every unknown field: the resource is not taken, and the reason names the path
 // The walk is by reflection over what is set, so a field that Envoy adds tomorrow is refused until somebody decides about it.

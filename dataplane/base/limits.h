@@ -36,7 +36,6 @@ constexpr uint32_t mbufs_per_worker(uint32_t ports) {
 // worker
 constexpr uint32_t kTimersPerTurnMax = 256;
 constexpr uint32_t kReadyPerTurnMax = 256;
-constexpr uint32_t kInboxRing = 1024;
 
 // net
 constexpr uint32_t kNeighboursMax = 1024;
@@ -70,7 +69,6 @@ constexpr Usec kSendStallTimeout = 60 * kSec;
 constexpr uint32_t kConnectionsMax = 65'536;  // downstream + upstream
 constexpr uint32_t kExchangesMax = 32'768;
 constexpr uint32_t kArenaChunksMax = 65'536;    // x 4 KiB
-constexpr uint32_t kPairBytesMax = 256 * 1024;  // held for one pair, besides one receive window
 constexpr Usec kDrainDeadline = 45 * kSec;
 
 }  // namespace sluice

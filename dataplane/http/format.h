@@ -15,37 +15,31 @@
 namespace sluice::http {
 
 // An operator: its Envoy name, and whether a JSON log prints it as a number.
-#define SLUICE_FORMAT_OPERATORS(X)                                                                                                         \
-  X(kStartTime, "START_TIME", false)                                                                                                       \
-  X(kReq, "REQ", false) X(kResp, "RESP", false) X(kTrailer, "TRAILER", false) X(kProtocol, "PROTOCOL", false) X(                           \
-      kResponseCode, "RESPONSE_CODE", true) X(kResponseFlags, "RESPONSE_FLAGS", false) X(kResponseFlagsLong, "RESPONSE_FLAGS_LONG", false) \
-      X(kResponseCodeDetails, "RESPONSE_CODE_DETAILS", false) X(kConnectionTerminationDetails, "CONNECTION_TERMINATION_DETAILS", false)    \
-          X(kUpstreamTransportFailureReason, "UPSTREAM_TRANSPORT_FAILURE_REASON", false) X(kBytesReceived, "BYTES_RECEIVED", true)         \
-              X(kBytesSent, "BYTES_SENT", true) X(kDuration, "DURATION", true) X(kRequestDuration, "REQUEST_DURATION", true)               \
-                  X(kResponseDuration, "RESPONSE_DURATION", true) X(kResponseTxDuration, "RESPONSE_TX_DURATION", true) X(                  \
-                      kUpstreamHost, "UPSTREAM_HOST", false) X(kUpstreamCluster, "UPSTREAM_CLUSTER", false)                                \
-                      X(kUpstreamClusterRaw, "UPSTREAM_CLUSTER_RAW", false) X(kUpstreamLocalAddress, "UPSTREAM_LOCAL_ADDRESS", false) X(   \
-                          kUpstreamRemoteAddress, "UPSTREAM_REMOTE_ADDRESS", false)                                                        \
-                          X(kDownstreamLocalAddress, "DOWNSTREAM_LOCAL_ADDRESS", false) X(                                                 \
-                              kDownstreamLocalAddressWithoutPort, "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", false)                          \
-                              X(kDownstreamLocalPort, "DOWNSTREAM_LOCAL_PORT", true) X(kDownstreamRemoteAddress,                           \
-                                                                                       "DOWNSTREAM_REMOTE_ADDRESS", false)                 \
-                                  X(kDownstreamRemoteAddressWithoutPort, "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", false) X(               \
-                                      kDownstreamDirectRemoteAddress, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", false)                           \
-                                      X(kDownstreamDirectRemoteAddressWithoutPort, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", false) \
-                                          X(kRequestedServerName, "REQUESTED_SERVER_NAME", false) X(kRouteName, "ROUTE_NAME", false)       \
-                                              X(kDownstreamPeerUriSan, "DOWNSTREAM_PEER_URI_SAN", false)                                   \
-                                                  X(kDownstreamPeerSubject, "DOWNSTREAM_PEER_SUBJECT", false)                              \
-                                                      X(kDownstreamPeerFingerprint, "DOWNSTREAM_PEER_FINGERPRINT_256", false)              \
-                                                          X(kDownstreamTlsVersion, "DOWNSTREAM_TLS_VERSION", false)                        \
-                                                              X(kDownstreamTlsCipher, "DOWNSTREAM_TLS_CIPHER", false) X(                   \
-                                                                  kHostname, "HOSTNAME", false) X(kConnectionId, "CONNECTION_ID", true)    \
-                                                                  X(kUpstreamRequestAttemptCount, "UPSTREAM_REQUEST_ATTEMPT_COUNT", true)  \
-                                                                      X(kVirtualClusterName, "VIRTUAL_CLUSTER_NAME", false)                \
-                                                                          X(kDynamicMetadata, "DYNAMIC_METADATA", false)                   \
-                                                                              X(kFilterState, "FILTER_STATE", false)                       \
-                                                                                  X(kGrpcStatus, "GRPC_STATUS", false)                     \
-                                                                                      X(kGrpcStatusNumber, "GRPC_STATUS_NUMBER", true)
+// clang-format off
+#define SLUICE_FORMAT_OPERATORS(X) \
+  X(kStartTime, "START_TIME", false) X(kReq, "REQ", false) X(kResp, "RESP", false) X(kTrailer, "TRAILER", false) \
+  X(kProtocol, "PROTOCOL", false) X(kResponseCode, "RESPONSE_CODE", true) X(kResponseFlags, "RESPONSE_FLAGS", false) \
+  X(kResponseFlagsLong, "RESPONSE_FLAGS_LONG", false) X(kResponseCodeDetails, "RESPONSE_CODE_DETAILS", false) \
+  X(kConnectionTerminationDetails, "CONNECTION_TERMINATION_DETAILS", false) \
+  X(kUpstreamTransportFailureReason, "UPSTREAM_TRANSPORT_FAILURE_REASON", false) X(kBytesReceived, "BYTES_RECEIVED", true) \
+  X(kBytesSent, "BYTES_SENT", true) X(kDuration, "DURATION", true) X(kRequestDuration, "REQUEST_DURATION", true) \
+  X(kResponseDuration, "RESPONSE_DURATION", true) X(kResponseTxDuration, "RESPONSE_TX_DURATION", true) \
+  X(kUpstreamHost, "UPSTREAM_HOST", false) X(kUpstreamCluster, "UPSTREAM_CLUSTER", false) \
+  X(kUpstreamClusterRaw, "UPSTREAM_CLUSTER_RAW", false) X(kUpstreamLocalAddress, "UPSTREAM_LOCAL_ADDRESS", false) \
+  X(kUpstreamRemoteAddress, "UPSTREAM_REMOTE_ADDRESS", false) X(kDownstreamLocalAddress, "DOWNSTREAM_LOCAL_ADDRESS", false) \
+  X(kDownstreamLocalAddressWithoutPort, "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", false) \
+  X(kDownstreamLocalPort, "DOWNSTREAM_LOCAL_PORT", true) X(kDownstreamRemoteAddress, "DOWNSTREAM_REMOTE_ADDRESS", false) \
+  X(kDownstreamRemoteAddressWithoutPort, "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", false) \
+  X(kDownstreamDirectRemoteAddress, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", false) \
+  X(kDownstreamDirectRemoteAddressWithoutPort, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", false) \
+  X(kRequestedServerName, "REQUESTED_SERVER_NAME", false) X(kRouteName, "ROUTE_NAME", false) \
+  X(kDownstreamPeerUriSan, "DOWNSTREAM_PEER_URI_SAN", false) X(kDownstreamPeerSubject, "DOWNSTREAM_PEER_SUBJECT", false) \
+  X(kDownstreamPeerFingerprint, "DOWNSTREAM_PEER_FINGERPRINT_256", false) X(kDownstreamTlsVersion, "DOWNSTREAM_TLS_VERSION", false) \
+  X(kDownstreamTlsCipher, "DOWNSTREAM_TLS_CIPHER", false) X(kHostname, "HOSTNAME", false) X(kConnectionId, "CONNECTION_ID", true) \
+  X(kUpstreamRequestAttemptCount, "UPSTREAM_REQUEST_ATTEMPT_COUNT", true) X(kVirtualClusterName, "VIRTUAL_CLUSTER_NAME", false) \
+  X(kDynamicMetadata, "DYNAMIC_METADATA", false) X(kFilterState, "FILTER_STATE", false) X(kGrpcStatus, "GRPC_STATUS", false) \
+  X(kGrpcStatusNumber, "GRPC_STATUS_NUMBER", true)
+// clang-format on
 
 enum class Op : uint8_t {
   kLiteral,

@@ -62,7 +62,8 @@ const char* mbuf_pool_ops() {
 }
 
 void unpoison_all(rte_mempool* pool) {
-  rte_mempool_obj_iter(pool, [](rte_mempool*, void*, void* mbuf, unsigned) { __asan_unpoison_memory_region(room_of(mbuf), kMbufDataRoom); }, nullptr);
+  rte_mempool_obj_iter(
+      pool, [](rte_mempool*, void*, void* mbuf, unsigned) { __asan_unpoison_memory_region(room_of(mbuf), kMbufDataRoom); }, nullptr);
 }
 #else
 const char* mbuf_pool_ops() { return rte_mbuf_best_mempool_ops(); }

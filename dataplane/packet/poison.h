@@ -1,6 +1,6 @@
-// In AddressSanitizer builds the data room of every free mbuf is poisoned, so that a use after free of packet bytes is seen although DPDK's pools
-// never give memory back. Done by mempool ops that wrap DPDK's ring: enqueue poisons, dequeue unpoisons; per-lcore caches, which go around the ops, are off.
-// In other builds nothing of it exists. Thread: as the pool.
+// In AddressSanitizer builds the data room of every free mbuf is poisoned, so that a use after free of packet bytes is seen although DPDK's
+// pools never give memory back. Done by mempool ops that wrap DPDK's ring: enqueue poisons, dequeue unpoisons; per-lcore caches, which go
+// around the ops, are off. In other builds nothing of it exists. Thread: as the pool.
 #pragma once
 #include <rte_mempool.h>
 

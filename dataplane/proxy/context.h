@@ -1,5 +1,5 @@
-// Context: what the parts of one worker's proxy share. Everything here belongs to the worker (or is thread-safe on its own); it outlives the proxy.
-// `tables` and `now` are set at the beginning of each turn and hold for the turn.
+// Context: what the parts of one worker's proxy share. Everything here belongs to the worker (or is thread-safe on its own); it outlives
+// the proxy. `tables` and `now` are set at the beginning of each turn and hold for the turn.
 #pragma once
 #include <string_view>
 
@@ -16,7 +16,8 @@
 
 namespace sluice::proxy {
 
-// Where rendered access-log lines go: a ring to the writer thread. False when it is full; the record is lost and counted, the worker never waits.
+// Where rendered access-log lines go: a ring to the writer thread. False when it is full; the record is lost and counted, the worker never
+// waits.
 class LogSink {
  public:
   virtual ~LogSink() = default;
@@ -33,17 +34,15 @@ struct ProxyConfig {
   Usec drain_deadline = kDrainDeadline;
   uint32_t connections_max = kConnectionsMax;
   uint32_t exchanges_max = kExchangesMax;
-  std::string access_log_path;  // overrides the configured path; empty: as configured
-  std::string local_cluster_name = "sluice";
 };
 
 struct ProxyCounters {
   Counter connections_accepted, connections_active, connections_drained;
   Counter requests, requests_active, retries, pairs_active;
-  Counter no_memory;        // pumps that waited for an mbuf
+  Counter no_memory;  // pumps that waited for an mbuf
   Counter log_lines, log_dropped;
   Counter rbac_shadow_allowed, rbac_shadow_denied, rbac_allowed, rbac_denied;
-  Histogram request_us;     // whole request
+  Histogram request_us;  // whole request
 };
 
 struct Context {

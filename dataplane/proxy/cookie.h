@@ -6,7 +6,8 @@
 
 namespace sluice::proxy {
 
-// kTls: the stream below a TLS session; the TLS layer sets and reads it. kPair is never a stream's: it tells the user of a pooled connection.
+// kTls: the stream below a TLS session; the TLS layer sets and reads it. kPair is never a stream's: it tells the user of a pooled
+// connection.
 enum class CookieKind : uint8_t { kNone, kDownstream, kUpstream, kTls, kPair };
 
 template <class Tag>

@@ -62,8 +62,8 @@ const std::shared_ptr<const tables::FilterChain>* Proxy::find_chain(const Downst
   return found != nullptr ? found : l.default_chain != nullptr ? &l.default_chain : nullptr;
 }
 
-// Reads without consuming until it is known whether the client speaks TLS and, if so, what its ClientHello asks for. Listeners without a TLS
-// inspector choose their chain at once.
+// Reads without consuming until it is known whether the client speaks TLS and, if so, what its ClientHello asks for. Listeners without a
+// TLS inspector choose their chain at once.
 void Proxy::inspect(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
   if (d.listener->tls_inspector) {
@@ -124,7 +124,8 @@ void Proxy::chain_found(DownstreamId id) {
     }
     d.wire = {tls_, s};
     tls_->set_cookie(s, make_cookie(CookieKind::kDownstream, id));
-    c_.wheel.arm(d.timer, c_.now.mono_us + (d.chain->transport_socket_connect_timeout != 0 ? d.chain->transport_socket_connect_timeout : kHandshakeTimeout));
+    c_.wheel.arm(d.timer, c_.now.mono_us + (d.chain->transport_socket_connect_timeout != 0 ? d.chain->transport_socket_connect_timeout
+                                                                                           : kHandshakeTimeout));
     return;
   }
   opened(id);
@@ -164,8 +165,8 @@ bool Proxy::still_served(const Downstream& d, const tables::FilterChain& now) co
          now.trust_hash == d.trust_hash;
 }
 
-// Before each request: the newest tables decide. False: the connection's chain is gone or asks for more than this connection proved; it takes
-// no further request.
+// Before each request: the newest tables decide. False: the connection's chain is gone or asks for more than this connection proved; it
+// takes no further request.
 bool Proxy::refresh_chain(Downstream& d) {
   if (d.ready_probe || d.generation == generation_) return true;
   const auto listener = find_listener(d.local);
@@ -245,10 +246,8 @@ void Proxy::downstream_event(DownstreamId id, uint8_t events) {
   const bool ended = (events & kClosed) != 0 && info.end != StreamEnd::kFinished;
   switch (d->phase) {
     case Downstream::Phase::kInspect:
-      if (ended)
-        close_downstream(id, false);
-      else
-        inspect(id);
+      if (ended) close_downstream(id, false);
+      else inspect(id);
       return;
     case Downstream::Phase::kHandshake:
       if (events & kClosed) {

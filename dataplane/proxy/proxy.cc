@@ -125,8 +125,7 @@ void Proxy::write_log(const std::vector<std::shared_ptr<const tables::AccessLog>
     line_.clear();
     log->format->render(source, line_);
     if (line_.empty() || line_.back() != '\n') line_ += '\n';
-    const std::string& path = c_.config.access_log_path.empty() ? log->path : c_.config.access_log_path;
-    if (c_.log.write(path, line_)) {
+    if (c_.log.write(log->path, line_)) {
       c_.counters.log_lines.add();
     } else {
       c_.counters.log_dropped.add();

@@ -6,11 +6,12 @@
 //   run_again()        what stopped for want of memory, or to be fair to others
 //
 // A downstream connection goes kInspect (ClientHello, or at once) -> kHandshake (TLS terminated) -> kHttp or kTunnel. Each request is an
-// Exchange: it begins with the first byte of its head and ends with one access record. Every request looks its chain up in the newest tables,
-// so policies and routes of a kept-alive connection are never old; a connection whose chain is gone, or asks more of a client certificate
-// than when it was accepted, is drained.
+// Exchange: it begins with the first byte of its head and ends with one access record. Every request looks its chain up in the newest
+// tables, so policies and routes of a kept-alive connection are never old; a connection whose chain is gone, or asks more of a client
+// certificate than when it was accepted, is drained.
 //
-// Order of a request, as Envoy under istiod (http_connection_manager, then its filters): head checks -> path normalization -> header mutation
+// Order of a request, as Envoy under istiod (http_connection_manager, then its filters): head checks -> path normalization -> header
+// mutation
 // -> route look-up -> RBAC filters in order -> route action. No outcome of routing leaves before the authorization verdict.
 //
 // Memory: slabs for downstreams, exchanges and pairs, arenas for heads; bodies are held only for a retry (at most kReplayBytesMax).
@@ -36,7 +37,7 @@ namespace sluice::proxy {
 
 constexpr uint32_t kReplayBytesMax = 64 * 1024;  // request body kept for a retry
 constexpr uint32_t kRequestsPerTurnMax = 16;     // pipelined requests of one connection served in one go
-constexpr uint8_t kInterimsMax = 100;              // 1xx answers of an origin before the answer
+constexpr uint8_t kInterimsMax = 100;            // 1xx answers of an origin before the answer
 
 struct Downstream;
 struct Exchange;
@@ -119,10 +120,10 @@ struct Exchange {
   bool upstream_started = false;  // any response byte of this attempt
   bool request_end_sent = false;  // of this attempt
   uint32_t attempt = 1;
-  std::vector<uint32_t> tried;  // endpoint ids
-  std::string replay;           // body bytes forwarded so far, for a retry
-  bool replay_whole = true;     // and they are all of them
-  uint32_t replay_sent = 0;     // of replay, in this attempt
+  std::vector<uint32_t> tried;                                             // endpoint ids
+  std::string replay;                                                      // body bytes forwarded so far, for a retry
+  bool replay_whole = true;                                                // and they are all of them
+  uint32_t replay_sent = 0;                                                // of replay, in this attempt
   bool holds_request = false, holds_pending = false, holds_retry = false;  // circuit units
   tables::ClusterId cluster = tables::kNoId;
 

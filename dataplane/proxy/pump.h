@@ -1,5 +1,5 @@
-// pump: bytes from one stream to another, as they are. Moves what is readable and what the other side takes now; the rest waits where it is, so a slow
-// reader closes the sender's window and a pair holds at most one receive window and one send buffer.
+// pump: bytes from one stream to another, as they are. Moves what is readable and what the other side takes now; the rest waits where it
+// is, so a slow reader closes the sender's window and a pair holds at most one receive window and one send buffer.
 #pragma once
 #include "dataplane/packet/pool.h"
 #include "dataplane/packet/stream.h"

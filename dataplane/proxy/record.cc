@@ -79,7 +79,8 @@ bool RecordSource::append(const http::Piece& piece, std::string& out) const {
     case Op::kDownstreamLocalAddressWithoutPort: return text(r_.local.ip.to_string(), out);
     case Op::kDownstreamLocalPort: return number(r_.local.port, out);
     // The trusted client has a port only where it is the peer itself (Envoy prints 0 for an address from x-forwarded-for).
-    case Op::kDownstreamRemoteAddress: return text(SocketAddress{r_.client, r_.client == r_.peer.ip ? r_.peer.port : uint16_t{0}}.to_string(), out);
+    case Op::kDownstreamRemoteAddress:
+      return text(SocketAddress{r_.client, r_.client == r_.peer.ip ? r_.peer.port : uint16_t{0}}.to_string(), out);
     case Op::kDownstreamRemoteAddressWithoutPort: return text(r_.client.to_string(), out);
     case Op::kDownstreamDirectRemoteAddress: return address(r_.peer, out);
     case Op::kDownstreamDirectRemoteAddressWithoutPort: return text(r_.peer.ip.to_string(), out);

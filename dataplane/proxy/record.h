@@ -16,15 +16,15 @@ namespace sluice::proxy {
 
 struct Record {
   int64_t start_wall_us = 0;
-  Usec start_us = 0, end_us = 0;            // first byte of the request (connection: accepted); last byte or end
-  Usec request_end_us = 0;                  // 0: not whole
-  Usec upstream_sent_us = 0;                // head to the origin, last attempt
-  Usec first_upstream_byte_us = 0;          // 0: none
-  SocketAddress local, peer;                // of the downstream connection
-  IpAddress client;                         // trusted client (x-forwarded-for)
+  Usec start_us = 0, end_us = 0;    // first byte of the request (connection: accepted); last byte or end
+  Usec request_end_us = 0;          // 0: not whole
+  Usec upstream_sent_us = 0;        // head to the origin, last attempt
+  Usec first_upstream_byte_us = 0;  // 0: none
+  SocketAddress local, peer;        // of the downstream connection
+  IpAddress client;                 // trusted client (x-forwarded-for)
   std::string_view sni;
   const tls::PeerInfo* tls = nullptr;
-  bool http = false;                        // a request, as far as it came
+  bool http = false;  // a request, as far as it came
   uint16_t status = 0;
   Flags flags;
   std::string_view details, termination_details, transport_failure;

@@ -1,5 +1,5 @@
-// Response flags: the letters operators debug by (%RESPONSE_FLAGS%). A record may carry several; the text lists them in the order in which they were
-// set, joined by commas ("URX,UF"), "-" when none, as Envoy does.
+// Response flags: the letters operators debug by (%RESPONSE_FLAGS%). A record may carry several; the text lists them in the order in which
+// they were set, joined by commas ("URX,UF"), "-" when none, as Envoy does.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -8,11 +8,17 @@
 
 namespace sluice::proxy {
 
-#define SLUICE_RESPONSE_FLAGS(X)                                                                                                     \
-  X(kNoHealthyUpstream, "UH", "NoHealthyUpstream") X(kUpstreamConnectionFailure, "UF", "UpstreamConnectionFailure") X(kUpstreamOverflow, "UO", "UpstreamOverflow") X(kNoRoute, "NR", "NoRouteFound")                       \
-  X(kRetryLimitExceeded, "URX", "UpstreamRetryLimitExceeded") X(kNoCluster, "NC", "NoClusterFound") X(kDurationTimeout, "DT", "DurationTimeout") X(kDownstreamTermination, "DC", "DownstreamConnectionTermination")                        \
-  X(kUpstreamTimeout, "UT", "UpstreamRequestTimeout") X(kLocalReset, "LR", "LocalReset") X(kUpstreamRemoteReset, "UR", "UpstreamRemoteReset") X(kUpstreamTermination, "UC", "UpstreamConnectionTermination")                         \
-  X(kStreamIdleTimeout, "SI", "StreamIdleTimeout") X(kDownstreamProtocolError, "DPE", "DownstreamProtocolError") X(kUpstreamProtocolError, "UPE", "UpstreamProtocolError") X(kOverload, "OM", "OverloadManagerTerminated")
+// clang-format off
+#define SLUICE_RESPONSE_FLAGS(X) \
+  X(kNoHealthyUpstream, "UH", "NoHealthyUpstream") X(kUpstreamConnectionFailure, "UF", "UpstreamConnectionFailure") \
+  X(kUpstreamOverflow, "UO", "UpstreamOverflow") X(kNoRoute, "NR", "NoRouteFound") \
+  X(kRetryLimitExceeded, "URX", "UpstreamRetryLimitExceeded") X(kNoCluster, "NC", "NoClusterFound") \
+  X(kDurationTimeout, "DT", "DurationTimeout") X(kDownstreamTermination, "DC", "DownstreamConnectionTermination") \
+  X(kUpstreamTimeout, "UT", "UpstreamRequestTimeout") X(kLocalReset, "LR", "LocalReset") X(kUpstreamRemoteReset, "UR", "UpstreamRemoteReset") \
+  X(kUpstreamTermination, "UC", "UpstreamConnectionTermination") X(kStreamIdleTimeout, "SI", "StreamIdleTimeout") \
+  X(kDownstreamProtocolError, "DPE", "DownstreamProtocolError") X(kUpstreamProtocolError, "UPE", "UpstreamProtocolError") \
+  X(kOverload, "OM", "OverloadManagerTerminated")
+// clang-format on
 
 enum class Flag : uint8_t {
   kUnset,
@@ -20,17 +26,15 @@ enum class Flag : uint8_t {
   SLUICE_RESPONSE_FLAGS(X)
 #undef X
 };
-constexpr std::string_view kFlagTexts[] = {
-    "",
+constexpr std::string_view kFlagTexts[] = {"",
 #define X(id, text, long_text) text,
-    SLUICE_RESPONSE_FLAGS(X)
+                                           SLUICE_RESPONSE_FLAGS(X)
 #undef X
 };
 
-constexpr std::string_view kFlagLongTexts[] = {
-    "",
+constexpr std::string_view kFlagLongTexts[] = {"",
 #define X(id, text, long_text) long_text,
-    SLUICE_RESPONSE_FLAGS(X)
+                                               SLUICE_RESPONSE_FLAGS(X)
 #undef X
 };
 

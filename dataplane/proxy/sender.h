@@ -1,5 +1,5 @@
-// Sender: builds one chain for one stream and sends it when it goes out of scope. It promises before it is given: room() reserves the mbufs, so what was
-// parsed and consumed on one side can never be lost for want of memory on the other.
+// Sender: builds one chain for one stream and sends it when it goes out of scope. It promises before it is given: room() reserves the
+// mbufs, so what was parsed and consumed on one side can never be lost for want of memory on the other.
 #pragma once
 #include <algorithm>
 #include <charconv>
@@ -15,7 +15,11 @@ class Sender {
   static constexpr uint32_t kChunkFraming = 12;  // "ffffffff\r\n" + "\r\n"
 
   Sender(MbufPool& mbufs, StreamLayer& layer, StreamId id)
-      : mbufs_(mbufs), layer_(layer), id_(id), budget_(layer.budget(id)), segment_(std::clamp(layer.segment_bytes(id), 1u, MbufPool::data_room())) {}
+      : mbufs_(mbufs),
+        layer_(layer),
+        id_(id),
+        budget_(layer.budget(id)),
+        segment_(std::clamp(layer.segment_bytes(id), 1u, MbufPool::data_room())) {}
   ~Sender() { flush(); }
   Sender(const Sender&) = delete;
   Sender& operator=(const Sender&) = delete;

@@ -1,5 +1,6 @@
-// SeriesTable: the counters behind istio_requests_total and its histograms. A worker finds a series by its label set in one hash look-up and adds; the
-// metrics thread walks the table meanwhile. Series are never removed; beyond kSeriesMax new label sets are counted as dropped.
+// SeriesTable: the counters behind istio_requests_total and its histograms. A worker finds a series by its label set in one hash look-up
+// and adds; the metrics thread walks the table meanwhile. Series are never removed; beyond kSeriesMax new label sets are counted as
+// dropped.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -29,10 +30,10 @@ struct Series {
   }
   Series(const Series&) = delete;
   const std::string cluster, source_principal;
-  SeriesKey key;  // its views are the two strings above
-  Counter count;                            // requests; TCP: connections closed
-  Counter opened;                           // TCP: connections opened
-  Counter bytes_received, bytes_sent;       // from and to the downstream peer
+  SeriesKey key;                       // its views are the two strings above
+  Counter count;                       // requests; TCP: connections closed
+  Counter opened;                      // TCP: connections opened
+  Counter bytes_received, bytes_sent;  // from and to the downstream peer
   Histogram duration_us, request_bytes, response_bytes;
 };
 
@@ -49,8 +50,8 @@ class SeriesTable {
  private:
   struct Hash {
     size_t operator()(const SeriesKey& k) const {
-      return std::hash<std::string_view>{}(k.cluster) ^ std::hash<std::string_view>{}(k.source_principal) * 31 ^ (size_t(k.response_code) << 20) ^
-             k.response_flags * 0x9e3779b97f4a7c15 ^ size_t(k.mutual_tls) << 1 ^ size_t(k.tcp);
+      return std::hash<std::string_view>{}(k.cluster) ^ std::hash<std::string_view>{}(k.source_principal) * 31 ^
+             (size_t(k.response_code) << 20) ^ k.response_flags * 0x9e3779b97f4a7c15 ^ size_t(k.mutual_tls) << 1 ^ size_t(k.tcp);
     }
   };
   std::unordered_map<SeriesKey, uint32_t, Hash> index_;  // the worker's alone

@@ -1,5 +1,5 @@
-// Raw pairs: tcp_proxy, SNI passthrough and switched websockets. Half-close is carried across; a reset on one side resets the other. Nothing is held here:
-// each side's bytes wait in its own receive window until the other side takes them.
+// Raw pairs: tcp_proxy, SNI passthrough and switched websockets. Half-close is carried across; a reset on one side resets the other.
+// Nothing is held here: each side's bytes wait in its own receive window until the other side takes them.
 #include <algorithm>
 
 #include "dataplane/proxy/proxy.h"

@@ -1,8 +1,9 @@
 // The upstream side of an exchange: choose, connect, send, retry.
 //
-// An attempt picks an endpoint, takes an idle connection or opens one, and sends the head and as much of the body as there is. Until the first response byte
-// arrives everything may be tried again if the policy says so: the head is in the arena, body bytes already forwarded are in `replay` while they are few.
-// A reused connection that turns out to be dead before anything was sent costs nothing: the next one is taken at once, without counting a retry.
+// An attempt picks an endpoint, takes an idle connection or opens one, and sends the head and as much of the body as there is. Until the
+// first response byte arrives everything may be tried again if the policy says so: the head is in the arena, body bytes already forwarded
+// are in `replay` while they are few. A reused connection that turns out to be dead before anything was sent costs nothing: the next one is
+// taken at once, without counting a retry.
 #include <algorithm>
 
 #include "dataplane/http/h1_writer.h"
@@ -34,8 +35,9 @@ void Proxy::attempt(ExchangeId id) {
   }
   x.record.upstream_host = x.record.upstream_local = {};
   const bool retrying = x.retry != nullptr && x.retry->previous_hosts && x.attempt > 1;
-  const auto index = state.balancer.pick(*cluster, c_.endpoints, c_.rng, retrying ? std::span<const uint32_t>(x.tried) : std::span<const uint32_t>{},
-                                         retrying ? x.retry->host_selection_attempts_max : 1);
+  const auto index =
+      state.balancer.pick(*cluster, c_.endpoints, c_.rng, retrying ? std::span<const uint32_t>(x.tried) : std::span<const uint32_t>{},
+                          retrying ? x.retry->host_selection_attempts_max : 1);
   if (!index || cluster->http2) {
     x.record.flags.set(Flag::kNoHealthyUpstream);
     local_reply(id, 503, "no healthy upstream", "no_healthy_upstream");
@@ -126,7 +128,8 @@ void Proxy::connected(ExchangeId id) {
   pump_request(id);
 }
 
-// The route's timeout runs from the end of the request, the per-try timeout from the beginning of the try once the request is there (Envoy).
+// The route's timeout runs from the end of the request, the per-try timeout from the beginning of the try once the request is there
+// (Envoy).
 void Proxy::request_deadlines(Exchange& x) {
   const Usec now = c_.now.mono_us;
   if (x.request_complete) {
@@ -206,8 +209,8 @@ void Proxy::connection_event(upstream::ConnectionId cid, uint8_t events) {
   if (exchanges_.get(id) != nullptr && (events & kWritable)) pump_request(id);
 }
 
-// Request bytes to the origin: the head, what a retry has to repeat, then the body as it comes. Until the connection is open, body bytes stay
-// in the client's window.
+// Request bytes to the origin: the head, what a retry has to repeat, then the body as it comes. Until the connection is open, body bytes
+// stay in the client's window.
 void Proxy::pump_request(ExchangeId id) {
   Exchange& x = *exchanges_.get(id);
   if (x.state != Exchange::State::kForwarding || x.response_complete || x.request_end_sent) return;
@@ -220,7 +223,8 @@ void Proxy::pump_request(ExchangeId id) {
     Sender up(c_.mbufs, c_.tcp, c->stream);
     if (up.text(x.up_out)) {
       while (x.replay_sent < x.replay.size()) {
-        const uint32_t n = std::min<uint32_t>(up.body_room(x.request_chunked, x.replay.size() - x.replay_sent), uint32_t(x.replay.size() - x.replay_sent));
+        const uint32_t n =
+            std::min<uint32_t>(up.body_room(x.request_chunked, x.replay.size() - x.replay_sent), uint32_t(x.replay.size() - x.replay_sent));
         if (n == 0) break;
         up.body(as_bytes(std::string_view(x.replay).substr(x.replay_sent, n)), x.request_chunked);
         x.replay_sent += n;

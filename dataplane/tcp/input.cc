@@ -1,5 +1,5 @@
-// A segment's way in (RFC 9293 3.10.7): whose is it, is it acceptable, what does it acknowledge, what does it bring. Every refusal has its drop
-// reason; what a refused segment makes us answer is decided here and leaves with output().
+// A segment's way in (RFC 9293 3.10.7): whose is it, is it acceptable, what does it acknowledge, what does it bring. Every refusal has its
+// drop reason; what a refused segment makes us answer is decided here and leaves with output().
 #include <algorithm>
 
 #include "dataplane/tcp/state.h"
@@ -253,7 +253,7 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
   }
   // First, sequence number. With a closed window the ACK of a segment that is exactly next still counts.
   const uint32_t length = s.length();
-  const bool acceptable = length == 0 ? s.seq >= c.rcv_nxt && s.seq <= c.rcv_nxt + window
+  const bool acceptable = length == 0   ? s.seq >= c.rcv_nxt && s.seq <= c.rcv_nxt + window
                           : window == 0 ? s.seq == c.rcv_nxt
                                         : s.seq < c.rcv_nxt + window && s.end() > c.rcv_nxt;
   if (!acceptable) {
@@ -356,7 +356,8 @@ bool Stack::State::process_ack(Tcb& c, const Segment& s) {
       c.writable_armed = false;
       event(c, kWritable);
     }
-  } else if (s.ack == c.snd_una && s.payload_bytes == 0 && !s.has(kFin) && c.snd_max > c.snd_una && window == c.snd_wnd && !c.persisting) {  // RFC 5681 2
+  } else if (s.ack == c.snd_una && s.payload_bytes == 0 && !s.has(kFin) && c.snd_max > c.snd_una && window == c.snd_wnd &&
+             !c.persisting) {  // RFC 5681 2
     action = c.cc.on_duplicate(c.snd_una, c.snd_max, distance(c.snd_una, c.snd_max));
     if (action == NewReno::Action::kRetransmit) counters.fast_retransmits.add();
   }

@@ -1,6 +1,6 @@
-// NewReno: slow start, congestion avoidance, fast retransmit and fast recovery of one connection (RFC 5681, 6582, 3042, 3465, 6928). It decides how
-// much may be in flight; input and output do the sending. Bytes everywhere. No division on the path: congestion avoidance counts acknowledged bytes.
-// RACK, PRR and CUBIC are a later issue's and take this place.
+// NewReno: slow start, congestion avoidance, fast retransmit and fast recovery of one connection (RFC 5681, 6582, 3042, 3465, 6928). It
+// decides how much may be in flight; input and output do the sending. Bytes everywhere. No division on the path: congestion avoidance
+// counts acknowledged bytes. RACK, PRR and CUBIC are a later issue's and take this place.
 #pragma once
 #include <algorithm>
 
@@ -35,7 +35,8 @@ struct NewReno {
       return Action::kNone;
     }
     if (duplicates < 255) duplicates++;
-    if (duplicates != kDuplicateThreshold || snd_una <= recover) return Action::kNone;  // RFC 6582 3.2 step 1 (the ACK covers more than recover)
+    if (duplicates != kDuplicateThreshold || snd_una <= recover)
+      return Action::kNone;  // RFC 6582 3.2 step 1 (the ACK covers more than recover)
     ssthresh = std::max(in_flight / 2, 2 * mss);
     recover = snd_max;
     cwnd = ssthresh + kDuplicateThreshold * mss;

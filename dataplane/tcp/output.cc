@@ -10,7 +10,9 @@ namespace {
 constexpr unsigned kSegmentsPerVisit = 16;  // of one connection before the next has its turn
 
 FourTuple tuple_of(const TupleKey& k) {
-  auto v4 = [](const std::array<uint8_t, 16>& b) { return Ipv4{uint32_t(b[12]) << 24 | uint32_t(b[13]) << 16 | uint32_t(b[14]) << 8 | b[15]}; };
+  auto v4 = [](const std::array<uint8_t, 16>& b) {
+    return Ipv4{uint32_t(b[12]) << 24 | uint32_t(b[13]) << 16 | uint32_t(b[14]) << 8 | b[15]};
+  };
   return {{v4(k.local_ip), k.local_port}, {v4(k.remote_ip), k.remote_port}};
 }
 

@@ -1,10 +1,10 @@
-// ReceiveQueue: what one connection received and its owner has not consumed, in order, and what arrived ahead of a gap. mbufs stay as they came,
-// charged to the pool; payloads far smaller than their mbuf are copied together, so that tiny segments cannot drain the pool (at most one mbuf
-// for each kCopyBelow bytes, and one more). Owned by its connection.
+// ReceiveQueue: what one connection received and its owner has not consumed, in order, and what arrived ahead of a gap. mbufs stay as they
+// came, charged to the pool; payloads far smaller than their mbuf are copied together, so that tiny segments cannot drain the pool (at most
+// one mbuf for each kCopyBelow bytes, and one more). Owned by its connection.
 //
-// Ahead of a gap: ranges sorted by sequence number, not overlapping and not touching, each a list of mbufs. A range's record lies in the private
-// area of its first mbuf, so it allocates nothing. Every operation is bounded by the number of ranges (Config::out_of_order_ranges_max, against
-// crafted reassembly work: CVE-2018-5390), and the mbufs ahead of gaps by kMbufsMax.
+// Ahead of a gap: ranges sorted by sequence number, not overlapping and not touching, each a list of mbufs. A range's record lies in the
+// private area of its first mbuf, so it allocates nothing. Every operation is bounded by the number of ranges
+// (Config::out_of_order_ranges_max, against crafted reassembly work: CVE-2018-5390), and the mbufs ahead of gaps by kMbufsMax.
 #pragma once
 #include "dataplane/packet/pool.h"
 #include "dataplane/tcp/seq.h"
@@ -20,8 +20,8 @@ class ReceiveQueue {
   ReceiveQueue& operator=(const ReceiveQueue&) = delete;
   ~ReceiveQueue() { clear(); }
 
-  // Takes m (freed unless kept); its data is the payload that starts at `seq`, seq >= rcv_nxt. In order: appended, and with it what waited for it;
-  // rcv_nxt moves. Ahead: kept if there is room.
+  // Takes m (freed unless kept); its data is the payload that starts at `seq`, seq >= rcv_nxt. In order: appended, and with it what waited
+  // for it; rcv_nxt moves. Ahead: kept if there is room.
   Verdict add(rte_mbuf* m, Seq seq, Seq& rcv_nxt, uint32_t ranges_max, MbufPool& pool);
   void clear_out_of_order();
   void clear();

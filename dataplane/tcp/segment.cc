@@ -1,4 +1,5 @@
-// Layout of what we send: MSS (4), NOP + window scale (4), NOP NOP timestamps (12). Nothing else is ever offered, so a header is 20 to 40 bytes.
+// Layout of what we send: MSS (4), NOP + window scale (4), NOP NOP timestamps (12). Nothing else is ever offered, so a header is 20 to 40
+// bytes.
 #include "dataplane/tcp/segment.h"
 
 #include "dataplane/base/check.h"

@@ -38,8 +38,8 @@ struct Options {
   uint32_t ts_value = 0, ts_echo = 0;
 };
 
-// Reads the option bytes of a header. Unknown options are skipped by their length. nullopt: a length of 0 or 1, or one that runs past the end.
-// MSS, window scale and SACK-permitted count only when `syn` (RFC 9293 3.2, RFC 7323 2.2); a wrong length for a known kind is ignored.
+// Reads the option bytes of a header. Unknown options are skipped by their length. nullopt: a length of 0 or 1, or one that runs past the
+// end. MSS, window scale and SACK-permitted count only when `syn` (RFC 9293 3.2, RFC 7323 2.2); a wrong length for a known kind is ignored.
 std::optional<Options> parse_options(Bytes options, bool syn);
 
 struct Segment {
@@ -63,8 +63,8 @@ struct ParsedSegment {
 };
 std::expected<ParsedSegment, Drop> parse_segment(const L4Packet& packet);
 
-// Writes header and options in front of the payload that m holds (one segment or a chain's first) and asks for the checksum as l4.h says. The
-// headroom must hold them: checked by assertion, our own invariant. Padding with NOPs keeps the order of RFC 7323 appendix A.
+// Writes header and options in front of the payload that m holds (one segment or a chain's first) and asks for the checksum as l4.h says.
+// The headroom must hold them: checked by assertion, our own invariant. Padding with NOPs keeps the order of RFC 7323 appendix A.
 void write_header(rte_mbuf* m, const FourTuple& tuple, const Segment& s);
 // How many bytes write_header will take.
 uint16_t header_bytes(const Segment& s);

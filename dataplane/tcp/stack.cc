@@ -1,7 +1,7 @@
 // Life of a connection: who exists, who owns it, how it ends. What segments do is in input.cc, what leaves in output.cc, time in timers.cc.
 //
-// A slot lives from connect() or the final ACK of a handshake until its owner gives it back (abort) or, after close(), until TCP is done with
-// it. Out of the connection table it only waits for its owner (kClosed) and still shows what was received in order.
+// A slot lives from connect() or the final ACK of a handshake until its owner gives it back (abort) or, after close(), until TCP is done
+// with it. Out of the connection table it only waits for its owner (kClosed) and still shows what was received in order.
 #include <algorithm>
 
 #include "dataplane/tcp/state.h"
@@ -98,7 +98,8 @@ void Stack::State::event(Tcb& c, uint8_t events) {
 
 void Stack::State::enter_time_wait(Tcb& c) {
   if (c.ack_now) send_ack_aside(c);
-  if (time_wait.add(c.key, c.snd_max, c.rcv_nxt, c.ts_recent, c.timestamps ? c.ts_offset : 0, now.mono_us)) counters.time_wait_evicted.add();
+  if (time_wait.add(c.key, c.snd_max, c.rcv_nxt, c.ts_recent, c.timestamps ? c.ts_offset : 0, now.mono_us))
+    counters.time_wait_evicted.add();
   end_connection(c, StreamEnd::kFinished);
 }
 
@@ -141,7 +142,8 @@ void Stack::State::finish(Tcb& c) {
 }
 
 bool Stack::State::listens(const SocketAddress& a) const {
-  return std::ranges::any_of(listeners, [&](const SocketAddress& l) { return l.port == a.port && (l.ip == a.ip || l.ip.is_unspecified()); });
+  return std::ranges::any_of(listeners,
+                             [&](const SocketAddress& l) { return l.port == a.port && (l.ip == a.ip || l.ip.is_unspecified()); });
 }
 
 bool Stack::State::tuple_free(const FourTuple& t) {
@@ -209,7 +211,8 @@ void Stack::State::check(const Tcb& c) const {
 // ---- the public face
 
 std::string_view name_of(TcpState s) {
-  constexpr std::string_view kNames[] = {"SYN-SENT", "SYN-RECEIVED", "ESTABLISHED", "FIN-WAIT-1", "FIN-WAIT-2", "CLOSE-WAIT", "CLOSING", "LAST-ACK", "CLOSED"};
+  constexpr std::string_view kNames[] = {"SYN-SENT",   "SYN-RECEIVED", "ESTABLISHED", "FIN-WAIT-1", "FIN-WAIT-2",
+                                         "CLOSE-WAIT", "CLOSING",      "LAST-ACK",    "CLOSED"};
   return kNames[size_t(s)];
 }
 
@@ -310,7 +313,8 @@ void Stack::consume(StreamId id, uint32_t bytes) {
   // The window opens with the next segment; a segment of its own only when it grew by two segments or half the buffer (RFC 1122 4.2.3.3).
   if (c->peer_finished || !c->synchronized()) return;
   const uint32_t room = s_->config.receive_window - c->receive.unread();
-  if (room > c->rcv_wnd() && room - c->rcv_wnd() >= std::min(2 * c->rcv_mss, s_->config.receive_window / 2) && c->rcv_wnd() < s_->config.receive_window / 2) {
+  if (room > c->rcv_wnd() && room - c->rcv_wnd() >= std::min(2 * c->rcv_mss, s_->config.receive_window / 2) &&
+      c->rcv_wnd() < s_->config.receive_window / 2) {
     c->ack_now = true;
     s_->mark_output(*c);
   }

@@ -11,7 +11,8 @@
 
 namespace sluice::tcp {
 
-// Segments that belong to no connection, or to one that ends now: RST, SYN-ACK, the last ACK. Bounded; what does not fit is as if the network lost it.
+// Segments that belong to no connection, or to one that ends now: RST, SYN-ACK, the last ACK. Bounded; what does not fit is as if the
+// network lost it.
 class ControlQueue {
  public:
   static constexpr uint32_t kSlots = 1024;
@@ -121,7 +122,7 @@ struct Stack::State {
   std::vector<SocketAddress> listeners;  // changes only in listen() and unlisten()
   uint32_t port_counter = 0;
   uint8_t our_scale = 0;  // what our SYN offers
-  Usec rst_second = 0;  // rate limit of RSTs to strangers
+  Usec rst_second = 0;    // rate limit of RSTs to strangers
   uint32_t rsts = 0;
 };
 

@@ -1,6 +1,6 @@
-// Half-open connections: an entry per SYN, no connection before the final ACK (RFC 4987 3.4). Entries lie in one FIFO per number of retransmissions
-// sent, since all entries of a class wait for the same time (initial << class): the next deadline is the earliest head. One thread; all memory at
-// construction.
+// Half-open connections: an entry per SYN, no connection before the final ACK (RFC 4987 3.4). Entries lie in one FIFO per number of
+// retransmissions sent, since all entries of a class wait for the same time (initial << class): the next deadline is the earliest head. One
+// thread; all memory at construction.
 #pragma once
 #include <array>
 #include <memory>

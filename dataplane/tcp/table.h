@@ -1,6 +1,6 @@
-// TupleTable: four-tuple -> index of an entry, for connections, SYN entries and TIME_WAIT entries alike. Chained: the link lies in the entry, so
-// the table is one array of heads and never allocates or resizes. Hashed by SipHash with a boot secret, never by the Toeplitz hash of RSS, whose
-// collisions anybody can compute. At most one entry per bucket on average. One thread.
+// TupleTable: four-tuple -> index of an entry, for connections, SYN entries and TIME_WAIT entries alike. Chained: the link lies in the
+// entry, so the table is one array of heads and never allocates or resizes. Hashed by SipHash with a boot secret, never by the Toeplitz
+// hash of RSS, whose collisions anybody can compute. At most one entry per bucket on average. One thread.
 #pragma once
 #include <bit>
 #include <cstring>
@@ -23,7 +23,9 @@ struct TupleKey {
 static_assert(sizeof(TupleKey) == 36 && std::has_unique_object_representations_v<TupleKey>);
 
 inline TupleKey key_of(const FourTuple& t) { return {t.local.ip.bytes(), t.remote.ip.bytes(), t.local.port, t.remote.port}; }
-inline uint64_t hash_of(const SipKey& secret, const TupleKey& k) { return siphash24(secret, {reinterpret_cast<const uint8_t*>(&k), sizeof k}); }
+inline uint64_t hash_of(const SipKey& secret, const TupleKey& k) {
+  return siphash24(secret, {reinterpret_cast<const uint8_t*>(&k), sizeof k});
+}
 
 // `Entries` gives `TupleKey& key(index)` and `uint32_t& hash_next(index)` of live entries.
 template <class Entries>

@@ -1,5 +1,5 @@
-// Tcb: everything one connection knows, in the words of RFC 9293 3.3.1. A plain struct: input.cc, output.cc and timers.cc are its functions.
-// Sizes: windows and buffers in bytes, times in microseconds, deadlines kNever when off.
+// Tcb: everything one connection knows, in the words of RFC 9293 3.3.1. A plain struct: input.cc, output.cc and timers.cc are its
+// functions. Sizes: windows and buffers in bytes, times in microseconds, deadlines kNever when off.
 #pragma once
 #include "dataplane/base/slab.h"
 #include "dataplane/base/timer.h"
@@ -32,11 +32,11 @@ struct Tcb {
   uint32_t snd_wnd = 0, snd_wnd_max = 0;
   uint16_t snd_mss = kMssDefault;  // payload of a full segment, options subtracted
   uint8_t snd_scale = 0;
-  bool fin_queued = false;        // finish(): a FIN follows the last byte
+  bool fin_queued = false;  // finish(): a FIN follows the last byte
   bool fin_acked = false;
-  bool retransmit_now = false;    // one segment at snd_una, snd_nxt stays
-  bool probe_now = false;         // the persist timer fired
-  bool send_syn = false;          // SYN or SYN-ACK (simultaneous open) is due
+  bool retransmit_now = false;  // one segment at snd_una, snd_nxt stays
+  bool probe_now = false;       // the persist timer fired
+  bool send_syn = false;        // SYN or SYN-ACK (simultaneous open) is due
   SendQueue send;
   NewReno cc;
   RtoEstimator rto;
@@ -84,8 +84,8 @@ struct Tcb {
   Seq data_end() const { return snd_una + send.bytes(); }  // of established connections: SYN acknowledged
   bool fin_sent() const { return fin_queued && !fin_acked && snd_max > data_end(); }
   uint32_t in_flight() const { return distance(snd_una, snd_nxt); }
-  // The number of a segment without data: what the peer expects next if nothing is lost, for snd_nxt goes back after a timeout and an old number
-  // would be refused with its ACK; never past the peer's window.
+  // The number of a segment without data: what the peer expects next if nothing is lost, for snd_nxt goes back after a timeout and an old
+  // number would be refused with its ACK; never past the peer's window.
   Seq ack_seq() const { return later(snd_una, earlier(snd_max, snd_una + snd_wnd)); }
   uint64_t position(Seq s) const { return send.begin() + distance(snd_una, s); }
   // Bytes of the current window that the peer may still use.
@@ -97,7 +97,7 @@ struct Tcb {
 using TcbSlab = Slab<Tcb, StreamTag>;
 
 // An intrusive FIFO of connections by index; O(1) everywhere.
-template <Link Tcb::*L>
+template <Link Tcb::* L>
 class IndexList {
  public:
   explicit IndexList(TcbSlab& slab) : slab_(slab) {}

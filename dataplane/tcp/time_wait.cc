@@ -4,7 +4,10 @@
 namespace sluice::tcp {
 
 TimeWait::TimeWait(uint32_t entries_max, const SipKey& secret, Usec duration)
-    : slots_(entries_max), duration_ms_(uint32_t(duration / kMs)), ring_(new TimeWaitEntry[entries_max]), table_(entries_max, secret, *this) {}
+    : slots_(entries_max),
+      duration_ms_(uint32_t(duration / kMs)),
+      ring_(new TimeWaitEntry[entries_max]),
+      table_(entries_max, secret, *this) {}
 
 void TimeWait::pop() {
   if (ring_[head_].hash_next != TimeWaitEntry::kDead) table_.remove(head_);

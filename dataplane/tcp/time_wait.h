@@ -1,6 +1,6 @@
-// TIME_WAIT without a connection: 64 bytes that can answer a late segment (RFC 9293 3.6.1). A ring in order of expiry, since the time is the same
-// for all: the oldest is at the head. A restart (a FIN that came again) or a reuse leaves a dead slot behind, which goes when its time comes. When
-// the ring is full the oldest goes early, and is counted by the caller. One thread; all memory at construction.
+// TIME_WAIT without a connection: 64 bytes that can answer a late segment (RFC 9293 3.6.1). A ring in order of expiry, since the time is
+// the same for all: the oldest is at the head. A restart (a FIN that came again) or a reuse leaves a dead slot behind, which goes when its
+// time comes. When the ring is full the oldest goes early, and is counted by the caller. One thread; all memory at construction.
 #pragma once
 #include <memory>
 

@@ -21,7 +21,7 @@ namespace sluice::upstream {
 // What one worker knows of an endpoint; stable across pushes, found by Endpoint::id. Written by the worker, read by admin.
 struct EndpointState {
   Counter active_requests, active_connections;
-  Counter connections, connect_failures, requests, request_errors, request_timeouts;
+  Counter connections, connect_failures, requests, request_errors;
   uint32_t idle_head = ~0u;  // the pool's idle list (connection slab index), most recently used first
 };
 

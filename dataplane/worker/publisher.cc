@@ -8,7 +8,8 @@ namespace sluice::worker {
 
 Publisher::Publisher(unsigned workers) {
   const size_t bytes = rte_rcu_qsbr_get_memsize(workers);
-  qsbr_ = static_cast<rte_rcu_qsbr*>(std::aligned_alloc(RTE_CACHE_LINE_SIZE, (bytes + RTE_CACHE_LINE_SIZE - 1) / RTE_CACHE_LINE_SIZE * RTE_CACHE_LINE_SIZE));
+  qsbr_ = static_cast<rte_rcu_qsbr*>(
+      std::aligned_alloc(RTE_CACHE_LINE_SIZE, (bytes + RTE_CACHE_LINE_SIZE - 1) / RTE_CACHE_LINE_SIZE * RTE_CACHE_LINE_SIZE));
   SLUICE_ASSERT(qsbr_ != nullptr && rte_rcu_qsbr_init(qsbr_, workers) == 0);
   for (unsigned i = 0; i < workers; i++) SLUICE_ASSERT(rte_rcu_qsbr_thread_register(qsbr_, i) == 0);
 }

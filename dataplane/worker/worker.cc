@@ -12,7 +12,7 @@ namespace {
 
 uint64_t upstream_cookie(upstream::ConnectionId id) { return proxy::make_cookie(proxy::CookieKind::kUpstream, id); }
 
-constexpr uint32_t kOutputBurst = 256;          // segments taken from TCP in one go
+constexpr uint32_t kOutputBurst = 256;  // segments taken from TCP in one go
 constexpr uint32_t kEmptyTurnsBeforeSleep = 64;
 
 }  // namespace
@@ -61,7 +61,8 @@ Worker::Worker(const WorkerConfig& config, const Shared& shared, MbufPool& pool,
       connector_(tcp_, net_),
       connections_(tcp_, connector_, wheel_, endpoints_, config.proxy.connections_max, proxy::kUpstreamTimer, upstream_cookie),
       tls_(shared.handshakes == nullptr ? nullptr : std::make_unique<tls::Layer>(tcp_, pool, *shared.handshakes, drops_, config.tls, now)),
-      context_{tcp_, pool, arenas_, wheel_, rng_, drops_, log_, connections_, endpoints_, shared.budgets, config_.proxy, series_, proxy_counters_},
+      context_{tcp_,         pool,       arenas_,        wheel_,        rng_,    drops_,         log_,
+               connections_, endpoints_, shared.budgets, config_.proxy, series_, proxy_counters_},
       proxy_(std::make_unique<proxy::Proxy>(context_, tls_.get())) {
   context_.tables = &nothing_;
   if (config.proxy.ready_port != 0) (void)tcp_.listen({{}, config.proxy.ready_port});

@@ -22,7 +22,11 @@ namespace sluice::worker {
 // kLatency: never sleeps. kBalanced: pauses, then sleeps at most 50 us. kDev: sleeps up to 500 us, for machines that do other things too.
 enum class IdleProfile : uint8_t { kLatency, kBalanced, kDev };
 
-#define SLUICE_WORKER_STAGES(X) X(kRx, "rx") X(kNetInput, "net_input") X(kTcpInput, "tcp_input") X(kTimers, "timers") X(kReady, "ready") X(kTcpOutput, "tcp_output") X(kTx, "tx")
+// clang-format off
+#define SLUICE_WORKER_STAGES(X) \
+  X(kRx, "rx") X(kNetInput, "net_input") X(kTcpInput, "tcp_input") X(kTimers, "timers") X(kReady, "ready") X(kTcpOutput, "tcp_output") \
+  X(kTx, "tx")
+// clang-format on
 enum class Stage : uint8_t {
 #define X(id, name) id,
   SLUICE_WORKER_STAGES(X)

@@ -1,5 +1,5 @@
-// TCP between two stacks in memory: cycles per full segment in and out of the sender and the receiver, and per connection opened and closed.
-// The wire is a loop that finishes checksums in software, as drivers/ does for a port without offloads; its cycles are not counted.
+// TCP between two stacks in memory: cycles per full segment in and out of the sender and the receiver, and per connection opened and
+// closed. The wire is a loop that finishes checksums in software, as drivers/ does for a port without offloads; its cycles are not counted.
 #include <rte_eal.h>
 #include <unistd.h>
 
@@ -30,14 +30,16 @@ struct Wire {
   Wire() {
     int n = 0;
     for (Side* s : {&a, &b}) {
-      auto pool = MbufPool::create("bench" + std::to_string(n) + std::to_string(reinterpret_cast<uintptr_t>(this) >> 4 & 0xffff), 8192, 6000, SOCKET_ID_ANY);
+      auto pool = MbufPool::create("bench" + std::to_string(n) + std::to_string(reinterpret_cast<uintptr_t>(this) >> 4 & 0xffff), 8192,
+                                   6000, SOCKET_ID_ANY);
       SLUICE_ASSERT(pool.has_value());
       s->pool = std::make_unique<MbufPool>(std::move(*pool));
       tcp::Config c;
       c.connections_max = 1024;
       c.syn_max = c.time_wait_max = 1024;
       c.time_wait = 1 * kMs;
-      s->stack = std::make_unique<tcp::Stack>(c, *s->pool, s->drops, tcp::Secrets{.isn = {1, uint64_t(n)}, .table = {2, 3}, .ports = {4, 5}, .timestamps = {6, 7}}, now);
+      s->stack = std::make_unique<tcp::Stack>(
+          c, *s->pool, s->drops, tcp::Secrets{.isn = {1, uint64_t(n)}, .table = {2, 3}, .ports = {4, 5}, .timestamps = {6, 7}}, now);
       n++;
     }
     (void)b.stack->listen({{}, 80});
@@ -136,7 +138,8 @@ BENCHMARK(OpenAndClose);
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   const std::string prefix = "--file-prefix=sluice-bench-" + std::to_string(getpid());
-  const char* eal[] = {argv[0], "--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--log-level=error", "--lcores=0@(0-1)", prefix.c_str()};
+  const char* eal[] = {argv[0],       "--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--log-level=error", "--lcores=0@(0-1)",
+                       prefix.c_str()};
   if (rte_eal_init(int(std::size(eal)), const_cast<char**>(eal)) < 0) return 1;
   benchmark::RunSpecifiedBenchmarks();
   const std::filesystem::path own = rte_eal_get_runtime_dir();

@@ -1,5 +1,5 @@
-// tcp_sim --seeds N --first-seed S [-v]: one world per seed (tcp_world.h). Prints every seed that fails; the last line is the count; exit 0 only if
-// all pass.
+// tcp_sim --seeds N --first-seed S [-v]: one world per seed (tcp_world.h). Prints every seed that fails; the last line is the count; exit 0
+// only if all pass.
 #include <rte_eal.h>
 #include <unistd.h>
 
@@ -22,7 +22,8 @@ int main(int argc, char** argv) {
     else return std::fprintf(stderr, "usage: tcp_sim [--seeds N] [--first-seed S] [-v]\n"), 2;
   }
   const std::string prefix = "--file-prefix=sluice-sim-" + std::to_string(getpid());
-  const char* eal[] = {argv[0], "--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--log-level=error", "--lcores=0@(0-1)", prefix.c_str()};
+  const char* eal[] = {argv[0],       "--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--log-level=error", "--lcores=0@(0-1)",
+                       prefix.c_str()};
   if (rte_eal_init(int(std::size(eal)), const_cast<char**>(eal)) < 0) return std::fprintf(stderr, "EAL does not start\n"), 2;
   uint64_t failed = 0, segments = 0, bytes = 0;
   {

@@ -23,14 +23,15 @@ uint8_t pattern(uint64_t stream, uint64_t position) {
   return uint8_t(x >> (8 * (position % 8)));
 }
 
-// One end of one connection: sends `to_send` bytes, reads what comes with pauses of its own, finishes, and gives the stream back at its end.
+// One end of one connection: sends `to_send` bytes, reads what comes with pauses of its own, finishes, and gives the stream back at its
+// end.
 struct App {
   StreamId id;
   unsigned connection = 0, side = 0;
   uint64_t to_send = 0, sent = 0, to_receive = 0, received = 0;
   bool opened = false, finished = false, peer_finished = false, done = false;
-  bool lingers = false;       // gives the stream back by close() once its own work is done
-  Usec reads_again = 0;       // paused until
+  bool lingers = false;  // gives the stream back by close() once its own work is done
+  Usec reads_again = 0;  // paused until
   uint32_t pause_percent = 0;
 };
 
@@ -100,7 +101,8 @@ class World {
     last_progress_ = now_.mono_us;
     while (!all_done()) {
       if (!step()) return fail(what_);
-      if (now_.mono_us > last_progress_ + 2 * largest_rto_ + 10 * kSec) return fail("no progress since " + std::to_string(last_progress_) + " us");
+      if (now_.mono_us > last_progress_ + 2 * largest_rto_ + 10 * kSec)
+        return fail("no progress since " + std::to_string(last_progress_) + " us");
     }
     // Whatever still flies or lingers comes to rest; TIME_WAIT runs out.
     const Usec end = now_.mono_us + 7200 * kSec;
@@ -110,7 +112,8 @@ class World {
       if (stack_[s]->streams() != 0) return fail("streams left on side " + std::to_string(s));
       if (stack_[s]->time_wait_entries() != 0 || stack_[s]->syn_entries() != 0) return fail("entries left");
       if (pools_[s]->held() != 0) return fail("held mbufs: " + std::to_string(pools_[s]->held()));
-      if (pools_[s]->available() != pools_[s]->size()) return fail("lost mbufs: " + std::to_string(pools_[s]->size() - pools_[s]->available()));
+      if (pools_[s]->available() != pools_[s]->size())
+        return fail("lost mbufs: " + std::to_string(pools_[s]->size() - pools_[s]->available()));
     }
     result_.ok = true;
     result_.virtual_us = now_.mono_us;
@@ -139,9 +142,11 @@ class World {
         if (const uint64_t n = drops_[s].get(Drop(d))) result_.what += " " + std::string(name_of(Drop(d))) + " " + std::to_string(n);
       stack_[s]->for_each_stream([&](StreamId, const tcp::ConnectionSnapshot& c) {
         char line[256];
-        std::snprintf(line, sizeof line, "\n  side %u port %u %s%s cwnd %u window %u/%u in flight %u unsent %u unread %u ahead %u rto %lu backoff %u", s,
-                      s == 0 ? c.tuple.local.port : c.tuple.remote.port, std::string(name_of(c.state)).c_str(), c.closed_by_owner ? " (closed)" : "", c.cwnd,
-                      c.send_window, c.receive_window, c.in_flight, c.unsent, c.unread, c.out_of_order, c.rto_us, c.backoff);
+        std::snprintf(line, sizeof line,
+                      "\n  side %u port %u %s%s cwnd %u window %u/%u in flight %u unsent %u unread %u ahead %u rto %lu backoff %u", s,
+                      s == 0 ? c.tuple.local.port : c.tuple.remote.port, std::string(name_of(c.state)).c_str(),
+                      c.closed_by_owner ? " (closed)" : "", c.cwnd, c.send_window, c.receive_window, c.in_flight, c.unsent, c.unread,
+                      c.out_of_order, c.rto_us, c.backoff);
         result_.what += line;
       });
     }
@@ -217,7 +222,8 @@ class World {
           if (ready[i].events & kOpened) a.opened = true;
           last_progress_ = now_.mono_us;
           if ((ready[i].events & kClosed) && stack_[s]->info(a.id).end != StreamEnd::kFinished)
-            return bad("connection " + std::to_string(a.connection) + " side " + std::to_string(s) + " ended " + std::to_string(int(stack_[s]->info(a.id).end)));
+            return bad("connection " + std::to_string(a.connection) + " side " + std::to_string(s) + " ended " +
+                       std::to_string(int(stack_[s]->info(a.id).end)));
         }
       }
     }
@@ -253,7 +259,8 @@ class World {
       for (unsigned i = 0; i < v.count && seen < take; i++)
         for (size_t k = 0; k < v.span[i].size() && seen < take; k++, seen++)
           if (v.span[i][k] != pattern(seed_ + a.connection * 2 + (1 - s), a.received + seen))
-            return bad("byte " + std::to_string(a.received + seen) + " of connection " + std::to_string(a.connection) + " differs on side " + std::to_string(s));
+            return bad("byte " + std::to_string(a.received + seen) + " of connection " + std::to_string(a.connection) +
+                       " differs on side " + std::to_string(s));
       stack.consume(a.id, take);
       a.received += take;
       last_progress_ = now_.mono_us;
@@ -265,8 +272,8 @@ class World {
     }
     const StreamInfo info = stack.info(a.id);
     if (info.peer_finished && a.received != a.to_receive)
-      return bad("connection " + std::to_string(a.connection) + " side " + std::to_string(s) + " ended after " + std::to_string(a.received) + " of " +
-                 std::to_string(a.to_receive) + " bytes");
+      return bad("connection " + std::to_string(a.connection) + " side " + std::to_string(s) + " ended after " +
+                 std::to_string(a.received) + " of " + std::to_string(a.to_receive) + " bytes");
     if (info.peer_finished && a.finished && (info.end == StreamEnd::kFinished || a.lingers)) {
       if (info.end == StreamEnd::kFinished) stack.abort(a.id);
       else stack.close(a.id);
