@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """test.py BUILD [NAME...]: runs meson's tests and counts cases, not programs. Ends with `N passed, N failed[, N skipped]`; exit 0 only if none failed."""
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,11 @@ import xml.etree.ElementTree as xml
 
 build, names = sys.argv[1], sys.argv[2:]
 code = subprocess.run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs", "--num-processes", "2", *names]).returncode
+said = {}  # what a program printed, by its name
+with open(os.path.join(build, "meson-logs", "testlog.json")) as log:
+    for line in log:
+        entry = json.loads(line)
+        said[entry["name"].split(" / ")[-1]] = entry.get("stdout") or ""
 passed = failed = 0
 skipped = []
 for suite in xml.parse(os.path.join(build, "meson-logs", "testlog.junit.xml")).getroot().iter("testsuite"):
@@ -17,7 +23,7 @@ for suite in xml.parse(os.path.join(build, "meson-logs", "testlog.junit.xml")).g
             failed += 1
             print("FAILED", name)
         elif skip is not None or case.get("result") == "skipped":
-            out = suite.findtext("system-out") or ""
+            out = said.get((case.get("name") or "").split(" / ")[-1], "")
             reason = (skip.get("message") if skip is not None else None) or (out.strip().splitlines() or ["no reason given"])[-1]
             skipped.append((name, " ".join(reason.split())))
         else:
