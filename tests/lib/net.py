@@ -10,10 +10,11 @@ def sh(*command, check=True, **more):
 
 
 class Net:
-    """client --- gateway --- backend, each a namespace called PREFIX + name. The gateway's two ends (gwc, gwb) carry no kernel address: they are the ports."""
+    """client --- gateway --- backend, each a namespace called PREFIX + name. The gateway's two ends (gwc, gwb) carry no kernel address: they are the ports.
+    $SLUICE_NETNS_PREFIX goes before it, so that two checkouts can test at once on one machine."""
 
     def __init__(self, prefix="", hosts=()):
-        self.prefix = prefix
+        self.prefix = os.environ.get("SLUICE_NETNS_PREFIX", "") + prefix
         self.processes = []
         self.hosts = hosts
 
