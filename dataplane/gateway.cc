@@ -70,7 +70,7 @@ std::expected<net::Config, std::string> net_config(const agent::Bootstrap& b, co
 
 class Gateway {
  public:
-  explicit Gateway(const agent::Bootstrap& bootstrap) : b_(bootstrap) {}
+  Gateway(const agent::Bootstrap& bootstrap, const std::optional<DevOptions>& dev) : b_(bootstrap), dev_options_(dev) {}
   ~Gateway() {
     stop_workers();
     workers_.clear();  // before what they use
@@ -168,6 +168,12 @@ class Gateway {
   std::expected<void, std::string> run(sigset_t signals) {
     // New tables must not wait behind the load that they steer; where we may not (no root), they wait a little.
     (void)setpriority(PRIO_PROCESS, id_t(gettid()), -5);
+    std::unique_ptr<Dev> dev;
+    if (dev_options_) {
+      auto started = Dev::start(*dev_options_, b_, console_);
+      if (!started) return std::unexpected(started.error());
+      dev = std::move(*started);
+    }
     agent::Agent agent(
         b_,
         [this](std::shared_ptr<const tables::Snapshot> s) {
@@ -275,6 +281,7 @@ class Gateway {
   }
 
   const agent::Bootstrap& b_;
+  const std::optional<DevOptions>& dev_options_;
   log::Console console_{STDOUT_FILENO};
   std::optional<drivers::Eal> eal_;
   std::vector<std::unique_ptr<MbufPool>> pools_;
@@ -295,14 +302,14 @@ class Gateway {
 
 }  // namespace
 
-std::expected<void, std::string> run_gateway(const agent::Bootstrap& bootstrap) {
+std::expected<void, std::string> run_gateway(const agent::Bootstrap& bootstrap, const std::optional<DevOptions>& dev) {
   // Signals are taken by the control thread when it looks for them; every thread started from here on inherits the mask.
   sigset_t signals;
   sigemptyset(&signals);
   for (int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, s);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
-  Gateway gateway(bootstrap);
+  Gateway gateway(bootstrap, dev);
   if (auto ok = gateway.start(); !ok) return ok;
   return gateway.run(signals);
 }
