@@ -26,7 +26,8 @@ void Control::poll(int wait_ms) {
   Loaded loaded = load_directory(options_.dir, options_.mesh);
   options_.problems(render(loaded.issues));
   if (has_errors(loaded.issues))
-    return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir + "; the last good version stays");
+    return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir +
+                        "; the last good version stays");
   const std::string what = count(loaded.world);
   server_.replace(std::make_shared<const World>(std::move(loaded.world)));
   options_.say("pushed: " + what);
