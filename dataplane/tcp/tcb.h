@@ -40,7 +40,8 @@ struct Tcb {
   SendQueue send;
   NewReno cc;
   RtoEstimator rto;
-  uint8_t backoff = 0;
+  uint8_t backoff = 0;     // the timer is rto << backoff; stays until a sample (take_sample)
+  bool timed_out = false;  // snd_una was sent again by timeout already: one loss, however often
   uint8_t unanswered = 0;  // expiries since the peer's last acceptable segment
   uint32_t retransmits = 0;
   Seq timed_end;         // RTT: the ACK that covers this ends the sample
