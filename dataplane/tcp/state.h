@@ -93,7 +93,7 @@ struct Stack::State {
   bool emit_data(Tcb& c, Seq seq, uint32_t bytes, L4Packet& out);
   void push_control(const FourTuple& t, const Segment& s);
   void send_reset(Tcb& c);
-  void send_ack_aside(Tcb& c);  // for a connection that leaves the table now
+  void send_ack_aside(Tcb& c);                           // for a connection that leaves the table now
   void reset_for(const FourTuple& t, const Segment& s);  // the RST that answers s
   void send_syn_ack(const SynEntry& e);
   void send_time_wait_ack(const TimeWaitEntry& e);
