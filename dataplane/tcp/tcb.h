@@ -7,6 +7,7 @@
 #include "dataplane/tcp/new_reno.h"
 #include "dataplane/tcp/receive_queue.h"
 #include "dataplane/tcp/rto.h"
+#include "dataplane/tcp/segment.h"
 #include "dataplane/tcp/send_queue.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/table.h"
