@@ -34,6 +34,7 @@ class Lease {
   // False: the threshold is reached (UO). Every true take needs one give.
   bool take(CircuitBudget& budget, Resource r);
   void give(CircuitBudget& budget, Resource r);
+  int64_t used(Resource r) const { return held_[size_t(r)].used; }
 
  private:
   struct Held {
