@@ -199,6 +199,7 @@ class Proxy {
   void serve(DownstreamId id);
   bool begin_exchange(DownstreamId id, Downstream& d);
   void read_request(ExchangeId id);
+  void request_whole(Exchange& x);
   void request_refused(ExchangeId id);
   void start(ExchangeId id);
   bool check_head(ExchangeId id);

@@ -251,8 +251,7 @@ void Proxy::pump_request(ExchangeId id) {
           break;
         }
         if (fed.event == http::Event::kComplete) {
-          x.request_complete = true;
-          x.record.request_end_us = c_.now.mono_us;
+          request_whole(x);
           request_deadlines(x);
         }
       }
