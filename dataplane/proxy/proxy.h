@@ -223,7 +223,6 @@ class Proxy {
   void pump_response(ExchangeId id);
   void upstream_failed(ExchangeId id, Flag flag, std::string_view reason, std::string_view transport = {});
   void upstream_protocol_error(ExchangeId id);
-  bool may_retry(const Exchange& x) const;
   bool retry(ExchangeId id, uint32_t on);
   void release_connection(upstream::ConnectionId id, bool reusable);
   void release_upstream(Exchange& x, bool reusable);

@@ -63,10 +63,7 @@ bool Proxy::response_head(ExchangeId id) {
     if (const upstream::Connection* c = c_.connections.get(x.connection)) c_.endpoints.of(c->endpoint).request_errors.add();
   }
   if (x.retry != nullptr) {
-    if (const uint32_t on = retry_conditions(r, *x.retry); on != 0) {
-      if (may_retry(x)) release_upstream(x, false);  // its body is not wanted
-      if (retry(id, on)) return false;
-    }
+    if (const uint32_t on = retry_conditions(r, *x.retry); on != 0 && retry(id, on)) return false;
   }
   if (x.upgrade) {
     if (r.status < 400) {

@@ -409,9 +409,7 @@ void Proxy::upstream_protocol_error(ExchangeId id) {
   cut_short(id);
 }
 
-bool Proxy::may_retry(const Exchange& x) const { return x.attempt <= x.retry->num_retries && x.replay_whole && !x.response_started; }
-
-// True when another attempt waits for its back-off. The connection of the last one was given back by the caller.
+// True when another attempt waits for its back-off; the connection of the last one is given up then, and only then.
 bool Proxy::retry(ExchangeId id, uint32_t on) {
   Exchange& x = *exchanges_.get(id);
   if (x.retry == nullptr || x.response_started || !(x.retry->retry_on & on)) return false;
@@ -428,6 +426,7 @@ bool Proxy::retry(ExchangeId id, uint32_t on) {
     x.holds_retry = true;
   }
   c_.counters.retries.add();
+  release_upstream(x, false);
   // Envoy: a random time below base * (2^n - 1), at most the maximum.
   const Usec base = std::max<Usec>(x.retry->back_off_base, 1), most = std::max(x.retry->back_off_max, base);
   const Usec span = std::min(most, base * ((Usec{1} << std::min(x.attempt, 20u)) - 1));
