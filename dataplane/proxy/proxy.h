@@ -227,6 +227,7 @@ class Proxy {
   void release_connection(upstream::ConnectionId id, bool reusable);
   void release_upstream(Exchange& x, bool reusable);
   void give_pending(Exchange& x);
+  void leave_line(ExchangeId id, const Exchange& x);
   void serve_waiting(tables::ClusterId cluster);
   // response.cc
   bool response_head(ExchangeId id);

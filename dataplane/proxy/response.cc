@@ -201,6 +201,7 @@ void Proxy::queue_head(Exchange& x, std::string_view body) {
 // An answer of ours, as Envoy's sendLocalReply has it. Whatever the origin is doing for this request ends.
 void Proxy::local_reply(ExchangeId id, uint16_t status, std::string_view body, std::string_view details, std::string_view location) {
   Exchange& x = *exchanges_.get(id);
+  leave_line(id, x);
   release_upstream(x, false);
   http::ResponseHead& r = x.response;
   r.fields.clear();
@@ -279,6 +280,7 @@ void Proxy::end_exchange(ExchangeId id) {
   Record& r = x.record;
   r.end_us = c_.now.mono_us;
   r.attempts = x.attempt;
+  leave_line(id, x);
   c_.wheel.cancel(x.timer);
   c_.counters.requests_active.sub();
   if (x.state != Exchange::State::kHead || x.parser->started()) {

@@ -69,7 +69,7 @@ void Proxy::attempt(ExchangeId id) {
     } else if (!(x.connection = take_any_idle(*cluster, user))) {
       x.state = Exchange::State::kWaiting;
       state.waiting.push_back(id);
-      arm(x);
+      request_deadlines(x);
       return;
     }
   }
@@ -128,13 +128,14 @@ void Proxy::connected(ExchangeId id) {
   pump_request(id);
 }
 
-// The route's timeout runs from the end of the request, the per-try timeout from the beginning of the try once the request is there
-// (Envoy).
+// The route's timeout runs from the end of the request, also while it waits for a connection; the per-try timeout from the beginning of
+// the try once the request is there (Envoy).
 void Proxy::request_deadlines(Exchange& x) {
   const Usec now = c_.now.mono_us;
   if (x.request_complete) {
     if (x.route->forward.timeout != 0 && x.route_deadline == kNever) x.route_deadline = now + x.route->forward.timeout;
-    if (x.retry != nullptr && x.retry->per_try_timeout != 0) x.try_deadline = now + x.retry->per_try_timeout;
+    if (x.state == Exchange::State::kForwarding && x.retry != nullptr && x.retry->per_try_timeout != 0)
+      x.try_deadline = now + x.retry->per_try_timeout;
   }
   arm(x);
 }
@@ -160,6 +161,11 @@ void Proxy::release_upstream(Exchange& x, bool reusable) {
 
 void Proxy::give_pending(Exchange& x) {
   if (std::exchange(x.holds_pending, false)) cluster_state(x.cluster).lease.give(c_.budgets.of(x.cluster), Resource::kPending);
+}
+
+// Whoever stops waiting leaves the line, or it would grow with everyone who gave up.
+void Proxy::leave_line(ExchangeId id, const Exchange& x) {
+  if (x.state == Exchange::State::kWaiting) std::erase(cluster_state(x.cluster).waiting, id);
 }
 
 // The first of those that wait tries again, from run_again() and not from inside another exchange's end.
