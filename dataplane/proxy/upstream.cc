@@ -59,14 +59,19 @@ void Proxy::attempt(ExchangeId id) {
       return;
     }
     x.holds_pending = true;
-    if (state.lease.take(budget, Resource::kConnections)) {
+    bool open = state.lease.take(budget, Resource::kConnections);
+    if (!open && !(x.connection = take_any_idle(*cluster, user)) && c_.endpoints.of(endpoint.id).active_connections.get() == 0) {
+      state.lease.take_over_limit(budget, Resource::kConnections);  // nobody of this worker could ever pass one on
+      open = true;
+    }
+    if (open) {
       x.connection = c_.connections.open(*cluster, endpoint, user, c_.now);
       if (!x.connection) {
         state.lease.give(budget, Resource::kConnections);
         upstream_failed(id, Flag::kUpstreamConnectionFailure, "local connection failure");
         return;
       }
-    } else if (!(x.connection = take_any_idle(*cluster, user))) {
+    } else if (!x.connection) {
       x.state = Exchange::State::kWaiting;
       state.waiting.push_back(id);
       request_deadlines(x);
