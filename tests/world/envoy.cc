@@ -24,9 +24,9 @@ std::string listener(const std::string& name, uint16_t port, const std::string& 
 const std::string kAccessLog =
     R"("access_log": [{"name": "envoy.access_loggers.file", "typed_config": )" +
     any("envoy.extensions.access_loggers.file.v3.FileAccessLog",
-        R"("path": "/dev/stdout", "log_format": {"text_format_source": {"inline_string": "%RESPONSE_CODE%|%RESPONSE_FLAGS%|)"
-        R"(%RESPONSE_CODE_DETAILS%|%BYTES_RECEIVED%|%BYTES_SENT%|%REQ(:METHOD)%|%REQ(:PATH)%|%UPSTREAM_CLUSTER%|%UPSTREAM_HOST%|)"
-        R"(%UPSTREAM_REQUEST_ATTEMPT_COUNT%|%UPSTREAM_TRANSPORT_FAILURE_REASON%|%ROUTE_NAME%|%CONNECTION_ID%|%DURATION%\n"}})") +
+        R"("path": "/dev/stdout", "log_format": {"text_format_source": {"inline_string": "%RESPONSE_CODE%;;%RESPONSE_FLAGS%;;)"
+        R"(%RESPONSE_CODE_DETAILS%;;%BYTES_RECEIVED%;;%BYTES_SENT%;;%REQ(:METHOD)%;;%REQ(:PATH)%;;%UPSTREAM_CLUSTER%;;%UPSTREAM_HOST%;;)"
+        R"(%UPSTREAM_REQUEST_ATTEMPT_COUNT%;;%UPSTREAM_TRANSPORT_FAILURE_REASON%;;%ROUTE_NAME%;;%CONNECTION_ID%;;%DURATION%\n"}})") +
     "}]";
 
 }  // namespace
@@ -71,9 +71,9 @@ std::string route_with(const std::string& prefix, const std::string& rest) {
   return R"({"match": {"prefix": ")" + prefix + R"("}, )" + rest + "}";
 }
 
-std::string cluster(const std::string& name, const std::string& fields) {
+std::string cluster(const std::string& name, const std::string& fields, const std::string& connect_timeout) {
   return any("envoy.config.cluster.v3.Cluster", R"("name": ")" + name +
-                                                    R"(", "type": "EDS", "connect_timeout": "2s", "eds_cluster_config": {"service_name": ")" +
+                                                    R"(", "type": "EDS", "connect_timeout": ")" + connect_timeout + R"(", "eds_cluster_config": {"service_name": ")" +
                                                     name + "\"}" + more(fields));
 }
 std::string circuit(const std::string& thresholds) { return R"("circuit_breakers": {"thresholds": [{)" + thresholds + "}]}"; }

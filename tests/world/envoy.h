@@ -24,7 +24,7 @@ std::string route(const std::string& prefix, const std::string& cluster, const s
 // Any route: its match by prefix and what follows ("\"redirect\": {...}").
 std::string route_with(const std::string& prefix, const std::string& rest);
 
-std::string cluster(const std::string& name, const std::string& more = "");
+std::string cluster(const std::string& name, const std::string& more = "", const std::string& connect_timeout = "2s");
 std::string circuit(const std::string& thresholds);  // further field for cluster(): "\"max_connections\": 1"
 std::string endpoints(const std::string& cluster, const std::vector<std::string>& addresses);  // "10.1.0.2:80"
 

@@ -273,9 +273,9 @@ bool World::worker_turn(size_t i) {
     std::string* const to[] = {&l.status,  &l.flags,    &l.details,  &l.received,  &l.sent,  &l.method,     &l.path,
                                &l.cluster, &l.upstream, &l.attempts, &l.transport, &l.route, &l.connection, &l.duration_ms};
     for (std::string* s : to) {
-      const size_t n = text.find_first_of("|\n");
+      const size_t n = std::min(text.find(";;"), text.find('\n'));
       *s = text.substr(0, n);
-      text.remove_prefix(std::min(text.size(), n + 1));
+      text.remove_prefix(std::min(text.size(), n + 2));
     }
     log_.push_back(std::move(l));
   });
@@ -293,6 +293,14 @@ bool World::until(const std::function<bool()>& done, Usec most) {
 
 void World::pass(Usec time) {
   (void)until([] { return false; }, time);
+}
+
+Peer& World::connect_to_worker(unsigned index, uint16_t to) {
+  for (;;) {
+    Peer& p = connect(to);
+    if (owner_.owner({p.remote(), p.local()}) == index) return p;
+    p.reset();
+  }
 }
 
 Peer& World::accepted(size_t n, Usec most) {

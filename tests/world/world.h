@@ -116,6 +116,8 @@ class World {
   uint64_t steps = 0;
 
   Peer& connect(uint16_t port = 80) { return client.connect({*IpAddress::parse("10.0.0.1"), port}, now); }
+  // One whose frames belong to that worker.
+  Peer& connect_to_worker(unsigned index, uint16_t port = 80);
   // The n-th connection that origins have accepted (from 0); a failure when it does not come within `most`.
   Peer& accepted(size_t n, Usec most = 5 * kSec);
   // The next whole message at a peer; empty and a failure when none comes.
