@@ -210,6 +210,9 @@ Origin cause_of(const Explanation& was, const Explanation& is) {
   return {};
 }
 
+// The handshake asks for another name than the URL: a possible witness, but not the plainest.
+bool foreign_name(const Question& q) { return q.sni && q.url.find("//" + *q.sni + ":") == std::string::npos; }
+
 class Search {
  public:
   Search(const tables::Snapshot& before, const tables::Snapshot& after, Diff& out) : before_(before), after_(after), out_(out) {}
@@ -303,7 +306,7 @@ class Search {
     const auto [at, is_new] = flips_.try_emplace(was + "\n" + is + "\n" + f.cause.kind + f.cause.ns + "/" + f.cause.name, f);
     if (is_new) return;
     at->second.requests++;
-    const auto weight = [](const Question& x) { return std::tuple(x.headers.size(), x.principal.size(), x.url.size()); };
+    const auto weight = [](const Question& x) { return std::tuple(foreign_name(x), x.headers.size(), x.principal.size(), x.url.size()); };
     if (weight(q) < weight(at->second.witness)) at->second.witness = q;
   }
 
@@ -336,7 +339,7 @@ std::string render_text(const Diff& d, const Place& place) {
     out += "! " + f.witness.method + " " + f.witness.url;
     for (const auto& [name, value] : f.witness.headers) out += " -H '" + name + ": " + value + "'";
     if (!f.witness.principal.empty()) out += " --principal " + f.witness.principal;
-    if (f.witness.sni && f.witness.url.find("//" + *f.witness.sni + ":") == std::string::npos) out += " --sni " + *f.witness.sni;
+    if (foreign_name(f.witness)) out += " --sni " + *f.witness.sni;
     if (f.witness.from != Question{}.from) out += " --from " + f.witness.from.to_string();
     if (f.witness.to) out += " --to " + f.witness.to->to_string();
     out += "\n    was " + f.before + "\n    is  " + f.after;
