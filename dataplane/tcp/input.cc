@@ -82,7 +82,7 @@ bool Stack::State::input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* 
     return false;
   }
   counters.segments_accepted.add();
-  rte_pktmbuf_free(m);  // data on a SYN comes again (no Fast Open)
+  rte_pktmbuf_free(m);  // INTERPRETATION(deviate): data on a SYN is not queued (3.10.7.2, third), it comes again
   send_syn_ack(*added);
   return true;
 }
@@ -108,7 +108,9 @@ void Stack::State::input_syn_entry(SynEntry& e, const ParsedSegment& p, rte_mbuf
     send_syn_ack(e);
     return;
   }
-  if (s.has(kSyn) || s.seq < e.irs + 1 || s.seq > e.irs + 1 + 0xffff) {  // the SYN-ACK tells the peer where we are
+  // INTERPRETATION(deviate): the answer is our SYN-ACK, which tells the peer where we are, and another SYN does not lead back to LISTEN
+  // (3.10.7.4, fourth): a peer that began anew answers it by an RST, which does.
+  if (s.has(kSyn) || s.seq < e.irs + 1 || s.seq > e.irs + 1 + 0xffff) {
     drop(m, Drop::kTcpOutOfWindow);
     send_syn_ack(e);
     return;
@@ -272,7 +274,8 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
     rearm(c);
     return;
   }
-  // First, sequence number. With a closed window the ACK of a segment that is exactly next still counts.
+  // First, sequence number. INTERPRETATION(deviate): without length also the number right behind the window is taken, where a peer that
+  // filled it stands. With a closed window the ACK of a segment that is exactly next still counts.
   const uint32_t length = s.length();
   const bool acceptable = length == 0   ? s.seq >= c.rcv_nxt && s.seq <= c.rcv_nxt + window
                           : window == 0 ? s.seq == c.rcv_nxt

@@ -280,7 +280,7 @@ TEST_F(TcpOutput, WhatIsNoDuplicateAckDoesNotCount) {  // RFC 5681 2: no data, n
 
 // ---- windows
 
-TEST_F(TcpOutput, AShutWindowIsProbedWithOneByteAndBackingOff) {  // RFC 9293 3.8.6.1, MUST-36, SHLD-29, SHLD-30
+TEST_F(TcpOutput, AShutWindowIsProbedWithOneByteAndBackingOff) {  // RFC 9293 3.8.6.1, MUST-36, SHLD-29, 30
   config.rto_max = 1 * kSec;
   const StreamId id = accept(mss(1000), 1000);
   write(id, std::string(3000, 'x'));
@@ -387,6 +387,17 @@ TEST_F(TcpOutput, AfterAnIdleTimeTheWindowBeginsAnew) {  // RFC 5681 4.1
 TEST_F(TcpOutput, KeepaliveIsOffByDefault) {  // RFC 9293 MUST-25
   accept();
   EXPECT_EQ(wait(24ull * 3600 * kSec), "");
+}
+
+TEST_F(TcpOutput, KeepaliveIsSilentWhileSomethingIsInFlight) {  // RFC 9293 MUST-26
+  config.keepalive_idle = 1 * kSec;
+  config.keepalive_interval = 1 * kSec;
+  config.keepalive_probes = 1;
+  const StreamId id = accept(mss(1000));
+  write(id, "x");
+  sent();
+  EXPECT_EQ(wait(6 * kSec), "200 PA 1 ack 1 len 1; 600 PA 1 ack 1 len 1; 1400 PA 1 ack 1 len 1; 3000 PA 1 ack 1 len 1");
+  EXPECT_EQ(state(id), TcpState::kEstablished);
 }
 
 TEST_F(TcpOutput, KeepaliveAsksWithAnOldNumberAndEndsADeadConnection) {  // RFC 9293 3.8.4
