@@ -292,6 +292,11 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
       else c.ack_now = true;  // also the answer to a keepalive
       mark_output(c);
     }
+    if (c.synchronized() && s.seq + 1 == c.rcv_nxt && length <= 1 && s.has(kAck) && !s.has(kSyn) &&
+        (s.ack > c.snd_una || s.window << c.snd_scale != c.snd_wnd)) {
+      input_one_too_old(c, s, m);
+      return;
+    }
     drop(m, old ? Drop::kTcpDuplicate : Drop::kTcpOutOfWindow);
     return;
   }
@@ -336,6 +341,21 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
   if (c.fin_seen && !c.peer_finished && c.rcv_nxt == c.fin_seq) process_fin(c);
   if (slab.get(id) == nullptr || c.state == TcpState::kClosed) return;
   if (c.send.bytes() > 0 || c.fin_queued || c.ack_now || c.duplicate_acks_due > 0) mark_output(c);
+  rearm(c);
+}
+
+// INTERPRETATION(deviate): RFC 9293 A.2 and draft-gont-tcpm-tcp-seq-validation: a segment one number too old that has news in its ACK
+// field. A peer whose window probe (or FIN) we took sends it as long as it refuses our ACKs; we refuse its ACKs for the same reason when it
+// took our probe, and both would probe until they gave up. So its ACK counts; its byte does not, and it is answered like any old segment.
+void Stack::State::input_one_too_old(Tcb& c, const Segment& s, rte_mbuf* m) {
+  rte_pktmbuf_free(m);
+  Segment ack = s;
+  ack.payload_bytes = 0;
+  ack.flags &= uint8_t(~kFin);
+  if (!process_ack(c, ack)) return;
+  counters.segments_accepted.add();
+  if (s.length() > 0) drops.add(Drop::kTcpDuplicate);
+  mark_output(c);
   rearm(c);
 }
 

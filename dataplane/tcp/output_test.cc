@@ -294,6 +294,24 @@ TEST_F(TcpOutput, AShutWindowIsProbedWithOneByteAndBackingOff) {  // RFC 9293 3.
   EXPECT_EQ(sent(), "A 1001 ack 1 len 1000; PA 2001 ack 1 len 1000") << "the probe's byte goes again with the rest";
 }
 
+TEST_F(TcpOutput, TwoSidesThatProbeEachOtherHearEachOther) {  // RFC 9293 A.2: simultaneous window probes
+  const StreamId id = accept(mss(1000), 1000);
+  write(id, std::string(3000, 'x'));
+  sent();
+  arrive({.seq = 1, .ack = 1001, .window = 0});
+  EXPECT_EQ(wait(250 * kMs), "200 A 1001 ack 1 len 1");
+  EXPECT_EQ(arrive({.seq = 1, .ack = 1001, .payload = "p", .window = 0}), "") << "the peer's probe; it took ours, we do not know it yet";
+  EXPECT_EQ(sent(), "A 1001 ack 2");
+  // The peer refused that ACK, as it lies before what it took from us: it still counts from 1, one too old for us.
+  EXPECT_EQ(arrive({.seq = 1, .ack = 1002, .window = 5000}), "");
+  EXPECT_EQ(sent(), "A 1002 ack 2 len 999; PA 2001 ack 2 len 1000");
+  EXPECT_EQ(arrive({.seq = 1, .ack = 3001, .payload = "p", .window = 5000}), "tcp_duplicate") << "its probe again, with news";
+  EXPECT_EQ(sent(), "A 3001 ack 2");
+  EXPECT_EQ(stack().snapshot(id)->in_flight, 0u);
+  EXPECT_EQ(arrive({.seq = 1, .ack = 3001, .window = 5000}), "tcp_duplicate") << "a keepalive: answered, and says nothing";
+  EXPECT_EQ(sent(), "A 3001 ack 2");
+}
+
 TEST_F(TcpOutput, APeerThatAnswersProbesMayKeepItsWindowShutForEver) {  // RFC 9293 MUST-37
   config.rto_max = 1 * kSec;
   config.retransmits_max = 3;
