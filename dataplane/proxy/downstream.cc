@@ -34,6 +34,7 @@ void Proxy::accept(StreamLayer& layer, const ReadyStream& ready) {
     opened(id);
     return;
   }
+  d->generation = generation_;
   d->listener = find_listener(d->local);
   if (d->listener == nullptr) {  // removed since the SYN
     close_downstream(id, false);
@@ -66,6 +67,14 @@ const std::shared_ptr<const tables::FilterChain>* Proxy::find_chain(const Downst
 // TLS inspector choose their chain at once.
 void Proxy::inspect(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
+  if (d.generation != generation_) {  // the tables changed while the client kept us waiting
+    d.generation = generation_;
+    d.listener = find_listener(d.local);
+    if (d.listener == nullptr) {
+      close_downstream(id, false);
+      return;
+    }
+  }
   if (d.listener->tls_inspector) {
     const ReadView view = d.wire.readable();
     const tls::HelloStatus status = tls::peek_client_hello({view.span, view.count}, d.hello);
@@ -87,7 +96,6 @@ void Proxy::inspect(DownstreamId id) {
     return;
   }
   d.chain = *chain;
-  d.generation = generation_;
   chain_found(id);
 }
 
@@ -139,7 +147,7 @@ void Proxy::opened(DownstreamId id) {
   if (d.peer != nullptr)
     d.facts.certificate = {d.peer->certificate,   d.peer->sha256_hex, d.peer->subject,   d.peer->pem_escaped,
                            d.peer->chain_escaped, &d.peer->uri_sans,  &d.peer->dns_sans, d.peer->local_uri_san};
-  if (!network_allowed(d)) {
+  if (!refresh_chain(d) || !network_allowed(d)) {  // there may be new tables since the handshake began
     close_downstream(id, false);
     return;
   }
