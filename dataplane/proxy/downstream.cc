@@ -8,7 +8,7 @@ namespace sluice::proxy {
 
 void Proxy::accept(StreamLayer& layer, const ReadyStream& ready) {
   const StreamInfo info = layer.info(ready.id);
-  if (info.end != StreamEnd::kOpen) {
+  if (info.end != StreamEnd::kOpen || (draining_ && info.local.port != c_.config.ready_port)) {
     layer.abort(ready.id);
     return;
   }
@@ -231,6 +231,10 @@ void Proxy::downstream_timer(DownstreamId id) {
     case Downstream::Phase::kHttp:
       if (c_.now.mono_us >= d->drain_deadline) {
         c_.drops.add(Drop::kDrained);
+        if (Exchange* x = exchanges_.get(d->exchange)) {
+          x->record.flags.set(Flag::kDownstreamTermination);
+          x->record.details = "downstream_local_disconnect";
+        }
         close_downstream(id, false);
       } else if (d->exchange) {  // its longest life is over
         drain_connection(id);
