@@ -159,6 +159,8 @@ void Proxy::switch_protocols(ExchangeId id) {
   d.phase = Downstream::Phase::kTunnel;
   d.pair = pid;
   c_.counters.pairs_active.add();
+  if (p->idle_timeout != 0) p->idle_deadline = c_.now.mono_us + p->idle_timeout;
+  pair_timer(pid);
   run_pair(pid);
 }
 
