@@ -388,7 +388,8 @@ void Proxy::exchange_timer(ExchangeId id) {
     x.record.flags.set(late ? Flag::kUpstreamTimeout : Flag::kStreamIdleTimeout);
     const std::string_view details = late ? "response_timeout" : "stream_idle_timeout";
     if (!x.response_started) {
-      local_reply(id, 504, late ? "upstream request timeout" : "stream timeout", details);
+      // Envoy: it is the client that keeps us waiting while its request is not whole.
+      local_reply(id, late || x.request_complete ? 504 : 408, late ? "upstream request timeout" : "stream timeout", details);
     } else {
       x.record.details = details;
       cut_short(id);
