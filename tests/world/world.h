@@ -50,6 +50,7 @@ struct Peer {
   bool opened = false, peer_finished = false, gone = false;  // gone: the stream is over, `end` says how
   bool finishing = false, finished = false;
   StreamEnd end = StreamEnd::kOpen;
+  uint64_t moved = 0;           // bytes sent and received
   uint64_t user = 0;            // the test's
 };
 
