@@ -96,6 +96,18 @@ TEST(WorldWebsocket, OneThatWasNeverUsedEndsToo) {
   EXPECT_TRUE(w.until([&] { return c.gone && o.gone; }));
 }
 
+TEST(WorldWebsocket, OneWhoseListenerGoesEndsAtTheDrainDeadline) {
+  World w({.proxy = {.drain_deadline = 5 * kSec}});
+  ASSERT_TRUE(w.push(plain("", kWebsocket)));
+  auto [c, o] = switched(w);
+  w.remove({{compile::kListenerType, "listener"}});
+  w.pass(4 * kSec);
+  c.send("to the last");
+  EXPECT_TRUE(w.until([&] { return o.received == "to the last"; }));
+  EXPECT_EQ(w.line().summary(), "101 DC downstream_local_disconnect 11/0");
+  EXPECT_TRUE(w.until([&] { return c.gone && o.gone; }));
+}
+
 TEST(WorldWebsocket, TheRoutesTimeoutDoesNotEndIt) {
   World w;
   ASSERT_TRUE(w.push(plain(R"("timeout": "2s")", kWebsocket)));
@@ -146,6 +158,29 @@ TEST(WorldTcp, AnOriginThatRefusesEndsTheClientsConnection) {
   c.send("x");
   EXPECT_TRUE(w.until([&] { return c.gone; }));
   EXPECT_EQ(w.line().flags, "UF,URX");
+}
+
+TEST(WorldTcp, BeyondTheConnectionLimitAndWithoutAClusterOrAnEndpointTheFlagsSayWhy) {
+  World w;
+  ASSERT_TRUE(w.push({tcp_listener("t", 9000, "a"), tcp_listener("u", 9001, "none"), tcp_listener("v", 9002, "empty"),
+                      cluster("a", circuit(R"("max_connections": 1)")), cluster("empty"), endpoints("a", {"10.1.0.2:80"}),
+                      endpoints("empty", {})}));
+  Peer& first = w.connect(9000);
+  first.send("x");
+  Peer& o = w.accepted(0);
+  for (const auto& [port, flag] : {std::pair(9000, "UO"), std::pair(9001, "NC"), std::pair(9002, "UH")}) {
+    Peer& p = w.connect(uint16_t(port));
+    EXPECT_TRUE(w.until([&] { return p.gone; }));
+    EXPECT_EQ(w.line().flags, flag);
+  }
+  first.finish();
+  EXPECT_EQ(w.line().summary(), "0 - - 1/0");
+  EXPECT_TRUE(w.until([&] { return o.gone; }));
+  Peer& again = w.connect(9000);  // the unit came back
+  again.send("y");
+  w.accepted(1);
+  again.finish();
+  EXPECT_EQ(w.line().summary(), "0 - - 1/0");
 }
 
 TEST(WorldTcp, AnIdlePairEndsAtItsTimeout) {

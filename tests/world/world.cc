@@ -222,6 +222,7 @@ World::World(const Options& o)
     rings_.push_back(std::make_unique<worker::LogRing>(1 << 16));
     workers.push_back(std::make_unique<worker::Worker>(c, worker::Shared{ports_, *neighbours_, publisher_, budgets, nullptr, secrets_},
                                                        *pools_[i], *rings_[i], o.seed * 16 + i, now));
+    spin_.emplace_back();
     publisher_.online(i);
   }
   for (unsigned i = 2; i <= 5; i++) origins.listen(origin(i));
@@ -276,6 +277,11 @@ bool World::step() {
 
 bool World::worker_turn(size_t i) {
   const bool useful = workers[i]->poll_once(now);
+  Spin& spin = spin_[i];
+  const uint64_t frames = workers[i]->counters().rx_frames.get() + workers[i]->net_counters().packets_out.get();
+  spin.turns = useful && frames == spin.frames ? spin.turns + 1 : 0;
+  spin.frames = frames;
+  spin.most = std::max(spin.most, spin.turns);
   publisher_.quiescent(unsigned(i));
   publisher_.reclaim();
   rings_[i]->drain([this](std::string_view, std::string_view text) {
@@ -408,6 +414,9 @@ void World::settle() {
         EXPECT_EQ(s->active_requests.get(), 0u) << "endpoint " << e;
         EXPECT_EQ(s->active_connections.get(), 0u) << "endpoint " << e;
       }
+  }
+  if (options.mbufs_held >= 1000) {
+    for (const Spin& s : spin_) EXPECT_LT(s.most, kSpinMax) << "turns on end that were called useful and moved no frame";
   }
   pass(5 * kSec);  // frames on the wires come to rest
   std::vector<MbufPool*> all_pools = pools_;
