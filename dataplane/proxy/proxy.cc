@@ -74,8 +74,12 @@ void Proxy::adopt() {
   listeners_ = t.listeners;
   std::vector<DownstreamId> gone;
   downstreams_.for_each([&](DownstreamId id, Downstream& d) {
-    if (d.ready_probe || d.chain == nullptr) return;
+    if (d.ready_probe) return;
     const auto listener = find_listener(d.local);
+    if (d.chain == nullptr) {  // inspect() will look in the new listener
+      if (listener == nullptr) gone.push_back(id);
+      return;
+    }
     const auto* chain = listener == nullptr ? nullptr : find_chain(d, *listener);
     if (chain == nullptr || !still_served(d, **chain)) gone.push_back(id);
   });
