@@ -1,6 +1,8 @@
 #include "ctrl/plane/view.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 
 namespace sluice::plane {
 namespace {
@@ -219,6 +221,27 @@ std::string destination_cluster(const View& v, const Node& destination, const st
   if (destination["port"]) port = uint32_t(destination["port"]["number"].integer());
   else if (const Service* s = v.service(host, ns); s != nullptr && s->ports.size() == 1) port = s->ports[0].number;
   return cluster_name(port, destination["subset"].str(), host);
+}
+
+Json json_of(const Node& n) {
+  switch (n.kind) {
+    case Node::Kind::kNull: return Json::raw("null");
+    case Node::Kind::kSequence: {
+      Array out;
+      for (const Node& i : n.items) out.add(json_of(i));
+      return out;
+    }
+    case Node::Kind::kMapping: {
+      Object out;
+      for (size_t i = 0; i < n.keys.size(); i++) out.set(n.keys[i].text, json_of(n.items[i]));
+      return out;
+    }
+    case Node::Kind::kScalar: break;
+  }
+  double d = 0;
+  const auto [end, e] = std::from_chars(n.text.data(), n.text.data() + n.text.size(), d);
+  const bool number = e == std::errc{} && end == n.text.data() + n.text.size() && std::isfinite(d) && (std::isdigit(uint8_t(n.text[0])) || n.text[0] == '-');
+  return n.plain && (number || n.text == "true" || n.text == "false") ? Json::raw(n.text) : Json(n.text);
 }
 
 std::string config_path(const Config& c) {

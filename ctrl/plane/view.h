@@ -112,7 +112,7 @@ std::string full_gateway(const std::string& name, const std::string& ns);  // "e
 std::string cluster_name(uint32_t port, const std::string& subset, const std::string& host);
 std::string sni_name(uint32_t port, const std::string& subset, const std::string& host);
 std::string destination_cluster(const View& v, const Node& destination, const std::string& ns, uint32_t listener_port);
-// {"filterMetadata": {"istio": {"config": ...}}} of the object.
+Json json_of(const Node& n);  // of YAML as it stands: plain numbers and truth values are themselves, all else is text
 std::string config_path(const Config& c);
 
 // A filter chain; by_tls: the listener has to look into the ClientHello for it.
