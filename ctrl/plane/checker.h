@@ -33,5 +33,6 @@ void check_workload_entry(Checker& c, const Config& w);
 void check_authorization(Checker& c, const Config& a);
 void check_peer_authentication(Checker& c, const Config& p);
 void check_request_authentication(Checker& c, const Config& r);
+void check_envoy_filter(Checker& c, const Config& e);
 
 }  // namespace sluice::plane

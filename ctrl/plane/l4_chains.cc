@@ -29,6 +29,7 @@ Json tcp_filters(const View& v, const TcpProxy& t) {
   Array filters;
   if (t.metadata_exchange) filters.add(metadata_exchange_tcp());
   if (t.authorized) filters.add_all(tcp_rbac(v));
+  filters.add_all(stats_filters(v));
   Object p{{"statPrefix", t.stat}};
   p.merge(t.cluster);
   if (t.rule != nullptr) {
@@ -38,7 +39,7 @@ Json tcp_filters(const View& v, const TcpProxy& t) {
       p.set("maxDownstreamConnectionDuration", duration_json(*parse_duration(tcp["maxConnectionDuration"].str())));
     if (uses_source_ip(t.rule->spec(), t.subset)) p.set("hashPolicy", Array{Object{{"sourceIp", Object{}}}});
   }
-  if (!v.world.mesh.access_log_file.empty()) p.set("accessLog", Array{logger(v.world.mesh)});
+  if (const Array logs = access_logs(v); !logs.empty()) p.set("accessLog", logs);
   return filters.add(extension("envoy.filters.network.tcp_proxy", "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", p));
 }
 

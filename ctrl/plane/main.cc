@@ -39,6 +39,7 @@ int serve(const std::string& dir, const std::string& mesh, ServerOptions options
   for (;;) {
     if (watch.changed(50)) {
       Loaded loaded = load_directory(dir, mesh);
+      check_patches(loaded);
       std::cerr << render(loaded.issues) << std::flush;
       if (has_errors(loaded.issues)) {
         say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + dir + "; the last good version stays");
@@ -120,6 +121,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   Loaded loaded = load_directory(dir, mesh);
+  check_patches(loaded);
   std::cerr << render(loaded.issues);
   if (has_errors(loaded.issues)) return 1;
   if (check->parsed()) return 0;

@@ -69,6 +69,7 @@ void check_rules(const Config& config, std::vector<Issue>& issues) {
   else if (config.kind == "AuthorizationPolicy") check_authorization(c, config);
   else if (config.kind == "PeerAuthentication") check_peer_authentication(c, config);
   else if (config.kind == "RequestAuthentication") check_request_authentication(c, config);
+  else if (config.kind == "EnvoyFilter") check_envoy_filter(c, config);
 }
 
 }  // namespace sluice::plane

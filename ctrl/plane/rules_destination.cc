@@ -40,6 +40,9 @@ void check_policy(Checker& c, const Node& p) {
   if (const Node& h = lb["consistentHash"]) {
     if (h["httpHeaderName"].null() + h["httpCookie"].null() + h["useSourceIp"].null() + h["httpQueryParameterName"].null() != 3)
       c.refuse(h, "consistentHash needs one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName");
+    if (h["httpCookie"] && h["httpCookie"]["ttl"].null())
+      c.warn(h["httpCookie"], "without ttl the gateway makes no cookie itself: clients that bring none are spread at random",
+             "add ttl, for example 0s for a session cookie");
     if (h["maglev"] && (h["ringHash"] || h["minimumRingSize"])) c.refuse(h, "one of maglev and ringHash");
     if (const Node& size = h["maglev"]["tableSize"]; size) {
       bool prime = size.integer() > 1;

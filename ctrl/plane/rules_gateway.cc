@@ -9,6 +9,8 @@ void check_gateway(Checker& c, const Config& g) {
   const Node& servers = g.spec()["servers"];
   if (servers.items.empty()) return c.refuse(g.at(), "a gateway must have at least one server");
   std::set<std::string> names;
+  for (const Node& v : g.spec()["selector"].items)
+    if (v.str().find('*') != std::string::npos) c.warn(v, "labels are compared as they stand: '*' is no wildcard here");
   if (g.spec()["selector"].null()) c.warn(g.at(), "without a selector this Gateway is served by every gateway", "add spec.selector");
   for (const Node& s : servers.items) {
     const Node &port = s["port"], &tls = s["tls"];

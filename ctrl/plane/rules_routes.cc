@@ -47,6 +47,8 @@ void check_headers(Checker& c, const Node& headers) {
 void check_match(Checker& c, const Node& m) {
   for (const char* f : {"uri", "scheme", "method", "authority"})
     if (m[f]) check_regex(c, m[f], f);
+  if (m["uri"]["prefix"] && m["uri"]["prefix"].str().empty())
+    c.warn(m["uri"]["prefix"], "an empty prefix takes every path", "write prefix: / where that is meant");
   for (const char* f : {"headers", "withoutHeaders", "queryParams"})
     for (size_t i = 0; i < m[f].keys.size(); i++) {
       if (m[f].keys[i].text.empty()) c.refuse(m[f].keys[i], std::string(f) + ": the name cannot be empty");
@@ -151,6 +153,7 @@ void check_virtual_service(Checker& c, const Config& v) {
     if (!valid_host(h.str()) && !valid_ip(h.str())) c.refuse(h, "'" + h.str() + "' is no host name");
     for (size_t j = 0; j < i; j++) {
       const std::string& other = hosts.items[j].str();
+      if (other != h.str() && upper(other) == upper(h.str())) c.warn(h, "the host " + h.str() + " is there twice: names have no case");
       if (other == h.str()) c.refuse(h, "the host " + h.str() + " is there twice");
       else if (host_within(h.str(), other) || host_within(other, h.str()))
         c.refuse(h, "hosts overlap: " + other + " and " + h.str(), "keep the wider one");

@@ -36,6 +36,8 @@ void check_values(Checker& c, const Node& list, const std::string& field) {
     else if (port && (s.size() > 5 || !std::ranges::all_of(s, [](char ch) { return ch >= '0' && ch <= '9'; }) || std::stoi(s) > 65535 ||
                       std::stoi(s) < 1))
       c.refuse(v, "bad port " + s, "a number in the range 1..65535");
+    else if (field.ends_with("ethods") && std::ranges::any_of(s, [](char ch) { return ch >= 'a' && ch <= 'z'; }))
+      c.warn(v, "methods are compared with their case: '" + s + "' is not '" + upper(s) + "'", "write " + upper(s));
     else if (field.ends_with("aths") && s.find_first_of("{}") != std::string::npos) {
       // A template: whole segments {*} or {**}, nothing else with braces or stars.
       bool ok = s.starts_with('/');
@@ -130,6 +132,19 @@ void check_request_authentication(Checker& c, const Config& r) {
     else
       c.refuse(rule["jwksUri"] ? rule["jwksUri"] : rule, "the rule has no keys: sluice-control fetches none itself",
                "put the key set into jwks");
+  }
+}
+
+// What a value must be is checked where protobuf is (check_patches of resource.h).
+void check_envoy_filter(Checker& c, const Config& e) {
+  for (const Node& p : e.spec()["configPatches"].items) {
+    const Node &to = p["applyTo"], &patch = p["patch"];
+    if (to.str() == "EXTENSION_CONFIG") c.refuse(to, "EXTENSION_CONFIG is not translated yet: extension configurations are not served");
+    if (to.str() == "BOOTSTRAP") c.warn(to, "a gateway of ours takes no bootstrap from here: the patch changes nothing", "remove it");
+    if (patch["operation"].null() || patch["operation"].str() == "INVALID")
+      c.refuse(patch.null() ? p : patch, "the patch has no operation", "add operation: MERGE, for example");
+    else if (patch["operation"].str() != "REMOVE" && patch["value"].null())
+      c.refuse(patch, patch["operation"].str() + " needs a value");
   }
 }
 

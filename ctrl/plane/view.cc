@@ -151,7 +151,8 @@ const char* NodeInfo::wildcard() const {
 
 std::string NodeInfo::key() const {
   std::string out = ns + "\n" + cluster_id + "\n" + mesh_id + "\n" + locality + "\n" + (unprivileged ? "u" : "") + wildcard();
-  for (const std::string& a : addresses) out += "\n" + a;
+  for (const auto& [k, v] : metadata)  // an EnvoyFilter may ask for any; these tell replicas of one gateway apart and nothing else
+    if (k != "INSTANCE_IPS" && k != "NAME" && k != "NODE_NAME" && k != "POD_NAME") out += "\n" + k + ":" + v;
   for (const auto& [k, v] : labels) out += "\n" + k + "=" + v;
   return out;
 }

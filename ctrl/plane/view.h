@@ -130,13 +130,16 @@ Json downstream_tls(const Server& s);
 Json istio_mutual_tls(const std::string& sni, const std::vector<std::string>& names, bool http2);
 Json originated_tls(const Node& tls, const std::vector<std::string>& service_names, bool http2);
 Json metadata_exchange_tcp();
-Object logger(const Mesh& mesh);
 
 // The parts of an answer, one file each.
 void translate_clusters(const View& v, Answer& out);
 void translate_listeners(const View& v, Answer& out);
 Json route_configuration(const View& v, const std::string& name, const std::vector<const Server*>& servers);
-Json access_log(const Mesh& mesh);
+std::vector<Patch> patches_of(const View& v);
+Array access_logs(const View& v);
+Array listener_access_logs(const View& v);
+Array stats_filters(const View& v);
+bool traced(const View& v);
 Array http_rbac(const View& v);  // the filters, none where no policy selects the node
 Array tcp_rbac(const View& v);
 Array http_custom_authz(const View& v);
