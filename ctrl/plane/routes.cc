@@ -424,7 +424,7 @@ std::vector<Route> routes_of(const View& v, const Virtual& x, const Server& s) {
 bool more_specific(const std::string& a, const std::string& b) {
   const bool wa = a.starts_with('*'), wb = b.starts_with('*');
   if (wa != wb) return wb;
-  if (wa && a.size() != b.size()) return a.size() > b.size();
+  if (a.size() != b.size()) return a.size() > b.size();
   return a < b;
 }
 
