@@ -194,6 +194,18 @@ TEST(Order, TheOlderIsFirstAndTheOthersGoByNamespaceAndName) {
   EXPECT_LT(text.find(R"("name":"b")"), text.find(R"("name":"a")"));
 }
 
+TEST(Delegates, EachMatchMustFitIntoOneOfTheRootsAndHeadersAreNotMixed) {
+  const auto delegate = [](const std::string& http) {
+    return "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: d, namespace: shop}\nspec: {http: " + http + "}\n";
+  };
+  const std::string root = routes("[{match: [{uri: {prefix: /a}}], headers: {request: {set: {r: x}}}, delegate: {name: d}}]");
+  const std::string to = "route: [{destination: {host: web.example}}]";
+  EXPECT_FALSE(has(Translated(kPlain + web() + root + delegate("[{match: [{uri: {prefix: /a/1}}, {uri: {prefix: /b}}], " + to + "}]")).routes("http.80"), "/a/1"));
+  const std::string text = Translated(kPlain + web() + root + delegate("[{match: [{uri: {prefix: /a/1}}], headers: {request: {set: {d: y}}}, " + to + "}]")).routes("http.80");
+  EXPECT_TRUE(has(text, R"("key":"d")")) << text;
+  EXPECT_FALSE(has(text, R"("key":"r")"));
+}
+
 TEST(Clusters, AnExternalServiceHasNoIdentityOfTheMesh) {
   Translated t(kPlain + web("resolution: STATIC, endpoints: [{address: 10.0.0.2}]") + routes("[" + kToWeb + "]"));
   EXPECT_FALSE(has(t.cluster("outbound|80||web.example"), "transportSocketMatches"));

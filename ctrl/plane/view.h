@@ -102,6 +102,9 @@ void merge_gateways(View& v);  // fills servers, ports and routes
 using TakenHosts = std::map<std::string, std::string>;  // host -> bind
 bool claim_hosts(TakenHosts& taken, const std::vector<std::string>& hosts, const std::string& bind);
 
+// By exportTo: 0 private to the namespace, 1 exported to it by name, 2 to all; nothing: not seen there.
+std::optional<int> visibility(const Config& c, const std::string& ns);
+std::vector<Node> with_delegates(const Config& c, const std::vector<const Config*>& all);  // the http routes
 std::string upper(std::string_view s);
 std::string full_host(const std::string& host, const std::string& ns);  // "web" -> web.NS.svc.cluster.local
 bool host_within(std::string_view narrow, std::string_view wide);       // every name of narrow is one of wide
