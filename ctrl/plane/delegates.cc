@@ -90,7 +90,8 @@ bool merge_delegate(const Node& root, const Node& leaf, Node& out) {
     if (leaf["name"]) name.text += "-" + leaf["name"].text;
     set(out, "name", std::move(name));
   }
-  for (const char* f : {"rewrite", "timeout", "retries", "fault", "mirror", "mirrorPercent", "mirrorPercentage", "corsPolicy", "mirrors", "headers"})
+  for (const char* f :
+       {"rewrite", "timeout", "retries", "fault", "mirror", "mirrorPercent", "mirrorPercentage", "corsPolicy", "mirrors", "headers"})
     if (root[f] && !out.has(f)) set(out, f, root[f]);
   return true;
 }

@@ -13,7 +13,8 @@ bool reaches(const Node& patch, const NodeInfo& node) {
   const std::string& context = match["context"].str();
   if (!context.empty() && context != "ANY" && context != "GATEWAY") return false;
   const Node& proxy = match["proxy"];
-  if (const std::string& version = proxy["proxyVersion"].str(); !version.empty() && !re2::RE2::PartialMatch(node.version, version)) return false;
+  if (const std::string& version = proxy["proxyVersion"].str(); !version.empty() && !re2::RE2::PartialMatch(node.version, version))
+    return false;
   for (size_t i = 0; i < proxy["metadata"].keys.size(); i++) {
     const auto at = node.metadata.find(proxy["metadata"].keys[i].text);
     if (at == node.metadata.end() || at->second != proxy["metadata"].items[i].text) return false;
@@ -26,11 +27,11 @@ bool reaches(const Node& patch, const NodeInfo& node) {
 std::vector<Patch> patches_of(const View& v) {
   std::vector<const Config*> filters;
   for (const Config* c : v.world.of_kind("EnvoyFilter"))
-    if ((c->ns == v.node.ns || c->ns == v.world.mesh.root_namespace) && labels_within(c->spec()["workloadSelector"]["labels"], v.node.labels))
+    if ((c->ns == v.node.ns || c->ns == v.world.mesh.root_namespace) &&
+        labels_within(c->spec()["workloadSelector"]["labels"], v.node.labels))
       filters.push_back(c);
-  std::ranges::stable_sort(filters, {}, [&](const Config* c) {
-    return std::pair(c->spec()["priority"].integer(), c->ns != v.world.mesh.root_namespace);
-  });
+  std::ranges::stable_sort(
+      filters, {}, [&](const Config* c) { return std::pair(c->spec()["priority"].integer(), c->ns != v.world.mesh.root_namespace); });
   std::vector<Patch> out;
   for (const Config* c : filters)
     for (const Node& p : c->spec()["configPatches"].items)

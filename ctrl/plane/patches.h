@@ -1,5 +1,5 @@
-// EnvoyFilter: patches of the answers themselves, in istiod's order (root namespace first, by priority, then by age). Selected here as data;
-// applied to protobuf in patches_apply.cc.
+// EnvoyFilter: patches of the answers themselves, in istiod's order (root namespace first, by priority, then by age). Selected here as
+// data; applied to protobuf in patches_apply.cc.
 #pragma once
 #include "ctrl/plane/json.h"
 #include "ctrl/plane/yaml.h"

@@ -29,7 +29,8 @@ using envoy::extensions::filters::network::http_connection_manager::v3::HttpFilt
 
 constexpr std::string_view kHcm = "envoy.filters.network.http_connection_manager";
 
-// JSON to protobuf writes what is said even where it is the default; inside of an Any that would stay. Parsed and written again it does not.
+// JSON to protobuf writes what is said even where it is the default; inside of an Any that would stay. Parsed and written again it does
+// not.
 void repack(pb::Message& m) {
   const auto* reflection = m.GetReflection();
   if (auto* any = dynamic_cast<pb::Any*>(&m)) {
@@ -179,7 +180,8 @@ void patch_http_filters(const Patches& patches, const Listener& l, const FilterC
   patches.each("HTTP_FILTER", [&](const Patch& p) {
     if (!selected(p)) return;
     any = true;
-    place<HttpFilter>(p, *hcm.mutable_http_filters(), !sub(p).null(), [&](const HttpFilter& f) { return sub(p)["name"].str() == f.name(); });
+    place<HttpFilter>(p, *hcm.mutable_http_filters(), !sub(p).null(),
+                      [&](const HttpFilter& f) { return sub(p)["name"].str() == f.name(); });
   });
   patches.each("HTTP_FILTER", [&](const Patch& p) {
     if (!selected(p)) return;
@@ -274,8 +276,9 @@ bool host_fits(const Patch& p, const VirtualHost& h) {
 bool route_fits(const Patch& p, const Route& r) {
   const Node& m = p.match["routeConfiguration"]["vhost"]["route"];
   const std::string& action = m["action"].str();
-  return same_or_any(m["name"], r.name()) && (action.empty() || action == "ANY" || (action == "ROUTE" && r.has_route()) ||
-                                              (action == "REDIRECT" && r.has_redirect()) || (action == "DIRECT_RESPONSE" && r.has_direct_response()));
+  return same_or_any(m["name"], r.name()) &&
+         (action.empty() || action == "ANY" || (action == "ROUTE" && r.has_route()) || (action == "REDIRECT" && r.has_redirect()) ||
+          (action == "DIRECT_RESPONSE" && r.has_direct_response()));
 }
 
 void patch_host(const Patches& patches, const RouteConfiguration& rc, VirtualHost& h) {

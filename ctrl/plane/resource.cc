@@ -9,7 +9,6 @@
 
 #include "ctrl/plane/patches_apply.h"
 #include "ctrl/plane/view.h"
-
 #include "envoy/config/core/v3/base.pb.h"
 
 namespace sluice::plane {

@@ -1,11 +1,11 @@
 // What the rules of all kinds share, and the way to each. In the order of Istio's validation.go; types, ranges and enumerations are the
 // schema's.
-#include "ctrl/plane/checker.h"
-
 #include <arpa/inet.h>
 #include <re2/re2.h>
 
 #include <algorithm>
+
+#include "ctrl/plane/checker.h"
 
 namespace sluice::plane {
 bool valid_host(std::string_view h, bool wildcard) {

@@ -1,7 +1,7 @@
-#include "ctrl/plane/checker.h"
-
 #include <algorithm>
 #include <set>
+
+#include "ctrl/plane/checker.h"
 
 namespace sluice::plane {
 namespace {

@@ -1,7 +1,7 @@
-#include "ctrl/plane/checker.h"
-
 #include <algorithm>
 #include <set>
+
+#include "ctrl/plane/checker.h"
 
 namespace sluice::plane {
 
@@ -49,7 +49,8 @@ void check_gateway(Checker& c, const Config& g) {
       c.warn(tls["credentialName"] ? tls["credentialName"] : tls["credentialNames"],
              "sluice-control has no store of secrets: the gateway keeps this listener shut until someone sends it the secret",
              "use serverCertificate and privateKey");
-    const bool own = !credential && tls["tlsCertificates"].items.empty() && (mode == "SIMPLE" || mode == "MUTUAL" || mode == "OPTIONAL_MUTUAL");
+    const bool own =
+        !credential && tls["tlsCertificates"].items.empty() && (mode == "SIMPLE" || mode == "MUTUAL" || mode == "OPTIONAL_MUTUAL");
     for (const Node& pair : tls["tlsCertificates"].items)
       if (pair["serverCertificate"].str().empty() || pair["privateKey"].str().empty())
         c.refuse(pair, "a pair needs serverCertificate and privateKey");

@@ -1,8 +1,8 @@
-#include "ctrl/plane/checker.h"
-
 #include <re2/re2.h>
 
 #include <algorithm>
+
+#include "ctrl/plane/checker.h"
 
 namespace sluice::plane {
 namespace {

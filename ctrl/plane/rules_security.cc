@@ -1,12 +1,12 @@
-#include "ctrl/plane/checker.h"
-
 #include <algorithm>
+
+#include "ctrl/plane/checker.h"
 
 namespace sluice::plane {
 namespace {
 
 constexpr std::string_view kWhenKeys[] = {
-    "source.ip",      "remote.ip",        "source.namespace", "source.principal",       "source.serviceAccount",  "destination.ip",
+    "source.ip",        "remote.ip",      "source.namespace",       "source.principal",       "source.serviceAccount", "destination.ip",
     "destination.port", "connection.sni", "request.auth.principal", "request.auth.audiences", "request.auth.presenter"};
 
 // A JSON Web Key Set (RFC 7517): a list of keys, each with what its type needs.
@@ -97,11 +97,12 @@ void check_authorization(Checker& c, const Config& a) {
                           (key.starts_with("experimental.envoy.filters.") && key.ends_with("]") && key.find('[') != std::string::npos);
       if (!header && std::ranges::find(kWhenKeys, key) == std::end(kWhenKeys)) {
         const std::string near = nearest(key, {std::begin(kWhenKeys), std::end(kWhenKeys)});
-        c.refuse(w["key"],
-                 "the attribute " + key + " is not known, or not translated yet" + (near.empty() ? "" : "; did you mean '" + near + "'?"),
-                 "request.headers[NAME], request.auth.claims[NAME], request.auth.principal, request.auth.audiences, request.auth.presenter, "
-                 "source.ip, remote.ip, source.namespace, source.principal, source.serviceAccount, destination.ip, destination.port or "
-                 "connection.sni");
+        c.refuse(
+            w["key"],
+            "the attribute " + key + " is not known, or not translated yet" + (near.empty() ? "" : "; did you mean '" + near + "'?"),
+            "request.headers[NAME], request.auth.claims[NAME], request.auth.principal, request.auth.audiences, request.auth.presenter, "
+            "source.ip, remote.ip, source.namespace, source.principal, source.serviceAccount, destination.ip, destination.port or "
+            "connection.sni");
       }
       if (w["values"].items.empty() && w["notValues"].items.empty()) c.refuse(w, "at least one of values and notValues must be set");
       for (const char* f : {"values", "notValues"}) check_values(c, w[f], key);
@@ -143,8 +144,7 @@ void check_envoy_filter(Checker& c, const Config& e) {
     if (to.str() == "BOOTSTRAP") c.warn(to, "a gateway of ours takes no bootstrap from here: the patch changes nothing", "remove it");
     if (patch["operation"].null() || patch["operation"].str() == "INVALID")
       c.refuse(patch.null() ? p : patch, "the patch has no operation", "add operation: MERGE, for example");
-    else if (patch["operation"].str() != "REMOVE" && patch["value"].null())
-      c.refuse(patch, patch["operation"].str() + " needs a value");
+    else if (patch["operation"].str() != "REMOVE" && patch["value"].null()) c.refuse(patch, patch["operation"].str() + " needs a value");
   }
 }
 

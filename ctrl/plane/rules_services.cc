@@ -1,7 +1,7 @@
-#include "ctrl/plane/checker.h"
-
 #include <algorithm>
 #include <set>
+
+#include "ctrl/plane/checker.h"
 
 namespace sluice::plane {
 namespace {
@@ -9,7 +9,8 @@ namespace {
 void check_endpoint(Checker& c, const Node& e, const Node& at, bool ip_only) {
   const std::string& a = e["address"].str();
   if (a.empty()) c.refuse(e.null() ? at : e, "the endpoint has no address");
-  else if (ip_only && !valid_ip(a) && !a.starts_with("unix://")) c.refuse(e["address"], "the endpoint address '" + a + "' is not a valid IP address");
+  else if (ip_only && !valid_ip(a) && !a.starts_with("unix://"))
+    c.refuse(e["address"], "the endpoint address '" + a + "' is not a valid IP address");
 }
 
 }  // namespace
@@ -35,7 +36,8 @@ void check_service_entry(Checker& c, const Config& e) {
   for (const Node& p : s["ports"].items) {
     if (!names.insert(p["name"].str()).second) c.refuse(p["name"], "the port name '" + p["name"].str() + "' is there twice");
     if (!numbers.insert(p["number"].str()).second) c.refuse(p["number"], "port " + p["number"].str() + " is already defined");
-    static const std::vector<std::string_view> kProtocols = {"HTTP", "HTTPS", "TLS", "TCP", "HTTP2", "GRPC", "GRPC-WEB", "MONGO", "REDIS", "MYSQL", "UDP", ""};
+    static const std::vector<std::string_view> kProtocols = {"HTTP",     "HTTPS", "TLS",   "TCP",   "HTTP2", "GRPC",
+                                                             "GRPC-WEB", "MONGO", "REDIS", "MYSQL", "UDP",   ""};
     if (const std::string protocol = upper(p["protocol"].str()); std::ranges::find(kProtocols, protocol) == kProtocols.end())
       c.refuse(p["protocol"], "protocol '" + p["protocol"].str() + "' is not known, or not translated",
                "HTTP, HTTPS, TLS, TCP, HTTP2, GRPC, GRPC-WEB, MONGO, REDIS, MYSQL or UDP");

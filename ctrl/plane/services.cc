@@ -11,7 +11,8 @@ Service service_of(const Config& e, const std::string& host) {
   s.resolution = e.spec()["resolution"].null() ? "NONE" : e.spec()["resolution"].str();
   for (const Node& p : e.spec()["ports"].items) {
     const uint32_t number = uint32_t(p["number"].integer());
-    s.ports.push_back({number, p["name"].str(), upper(p["protocol"].str()), p["targetPort"] ? uint32_t(p["targetPort"].integer()) : number});
+    s.ports.push_back(
+        {number, p["name"].str(), upper(p["protocol"].str()), p["targetPort"] ? uint32_t(p["targetPort"].integer()) : number});
   }
   return s;
 }

@@ -1,5 +1,5 @@
-// Access logs, metrics and tracing of a gateway: MeshConfig, and Telemetry of the root namespace, of the node's namespace and of its labels, the
-// narrower behind the wider.
+// Access logs, metrics and tracing of a gateway: MeshConfig, and Telemetry of the root namespace, of the node's namespace and of its
+// labels, the narrower behind the wider.
 #include <algorithm>
 
 #include "ctrl/plane/view.h"
@@ -14,31 +14,30 @@ constexpr std::string_view kText =
     "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" "
     "\"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% "
     "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
-constexpr std::pair<const char*, const char*> kJson[] = {
-    {"start_time", "%START_TIME%"},
-    {"route_name", "%ROUTE_NAME%"},
-    {"method", "%REQ(:METHOD)%"},
-    {"path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"},
-    {"protocol", "%PROTOCOL%"},
-    {"response_code", "%RESPONSE_CODE%"},
-    {"response_flags", "%RESPONSE_FLAGS%"},
-    {"response_code_details", "%RESPONSE_CODE_DETAILS%"},
-    {"connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"},
-    {"bytes_received", "%BYTES_RECEIVED%"},
-    {"bytes_sent", "%BYTES_SENT%"},
-    {"duration", "%DURATION%"},
-    {"upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"},
-    {"x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"},
-    {"user_agent", "%REQ(USER-AGENT)%"},
-    {"request_id", "%REQ(X-REQUEST-ID)%"},
-    {"authority", "%REQ(:AUTHORITY)%"},
-    {"upstream_host", "%UPSTREAM_HOST%"},
-    {"upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"},
-    {"upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"},
-    {"downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"},
-    {"downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"},
-    {"requested_server_name", "%REQUESTED_SERVER_NAME%"},
-    {"upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"}};
+constexpr std::pair<const char*, const char*> kJson[] = {{"start_time", "%START_TIME%"},
+                                                         {"route_name", "%ROUTE_NAME%"},
+                                                         {"method", "%REQ(:METHOD)%"},
+                                                         {"path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"},
+                                                         {"protocol", "%PROTOCOL%"},
+                                                         {"response_code", "%RESPONSE_CODE%"},
+                                                         {"response_flags", "%RESPONSE_FLAGS%"},
+                                                         {"response_code_details", "%RESPONSE_CODE_DETAILS%"},
+                                                         {"connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"},
+                                                         {"bytes_received", "%BYTES_RECEIVED%"},
+                                                         {"bytes_sent", "%BYTES_SENT%"},
+                                                         {"duration", "%DURATION%"},
+                                                         {"upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"},
+                                                         {"x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"},
+                                                         {"user_agent", "%REQ(USER-AGENT)%"},
+                                                         {"request_id", "%REQ(X-REQUEST-ID)%"},
+                                                         {"authority", "%REQ(:AUTHORITY)%"},
+                                                         {"upstream_host", "%UPSTREAM_HOST%"},
+                                                         {"upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"},
+                                                         {"upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"},
+                                                         {"downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"},
+                                                         {"downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"},
+                                                         {"requested_server_name", "%REQUESTED_SERVER_NAME%"},
+                                                         {"upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"}};
 
 Object text_format(std::string text) {
   if (text.empty()) text = kText;
@@ -138,7 +137,8 @@ Array build(const View& v, const Json* also) {
     out.add(log);
   };
   const auto by_provider = logs(v);
-  if (by_provider.empty() && !v.world.mesh.access_log_file.empty()) add(file_log(v.world.mesh.access_log_file, mesh_format(v.world.mesh)), null_node());
+  if (by_provider.empty() && !v.world.mesh.access_log_file.empty())
+    add(file_log(v.world.mesh.access_log_file, mesh_format(v.world.mesh)), null_node());
   for (const auto& [name, log] : by_provider)
     if (auto o = log.off ? std::nullopt : provider_log(v.world.mesh, name)) add(*o, *log.filter);
   return out;

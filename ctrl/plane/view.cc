@@ -39,7 +39,9 @@ std::string full_host(const std::string& host, const std::string& ns) {
   return host + "." + ns + ".svc.cluster.local";
 }
 
-std::string full_gateway(const std::string& name, const std::string& ns) { return name.find('/') == std::string::npos ? ns + "/" + name : name; }
+std::string full_gateway(const std::string& name, const std::string& ns) {
+  return name.find('/') == std::string::npos ? ns + "/" + name : name;
+}
 
 bool host_within(std::string_view narrow, std::string_view wide) {
   if (wide == "*") return true;
@@ -112,7 +114,8 @@ Json json_of(const Node& n) {
   }
   double d = 0;
   const auto [end, e] = std::from_chars(n.text.data(), n.text.data() + n.text.size(), d);
-  const bool number = e == std::errc{} && end == n.text.data() + n.text.size() && std::isfinite(d) && (std::isdigit(uint8_t(n.text[0])) || n.text[0] == '-');
+  const bool number = e == std::errc{} && end == n.text.data() + n.text.size() && std::isfinite(d) &&
+                      (std::isdigit(uint8_t(n.text[0])) || n.text[0] == '-');
   return n.plain && (number || n.text == "true" || n.text == "false") ? Json::raw(n.text) : Json(n.text);
 }
 

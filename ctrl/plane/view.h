@@ -74,13 +74,13 @@ struct View {
   const World& world;
   const NodeInfo& node;
   TranslateOptions options;
-  std::vector<Server> servers;            // in the order of gateways and of their lists
-  std::vector<ListenerPort> ports;        // of the servers that did not give way
+  std::vector<Server> servers;      // in the order of gateways and of their lists
+  std::vector<ListenerPort> ports;  // of the servers that did not give way
   std::map<std::string, std::vector<const Server*>> routes;
-  std::vector<Virtual> virtuals;          // bound to one of the selected gateways
-  std::vector<Service> services;          // all that the node sees, private before exported before public
-  std::vector<Service> all_services;      // of the mesh
-  std::map<std::string, size_t> by_host;  // of services: the first
+  std::vector<Virtual> virtuals;                             // bound to one of the selected gateways
+  std::vector<Service> services;                             // all that the node sees, private before exported before public
+  std::vector<Service> all_services;                         // of the mesh
+  std::map<std::string, size_t> by_host;                     // of services: the first
   std::map<std::string, RuleSet> own_rules, exported_rules;  // by namespace
   RuleSet private_root_rules;
   std::deque<Config> merged_rules;
@@ -124,7 +124,7 @@ struct Chain {
   bool by_tls = false;
 };
 Chain chain(Object match, const Json& filters, const Json* socket = nullptr, bool has_names = false);
-Object sni_match(std::vector<std::string> names);  // {} where "*" is among them
+Object sni_match(std::vector<std::string> names);                                                // {} where "*" is among them
 void add_l4_chains(const View& v, const Server& s, TakenHosts& taken, std::vector<Chain>& out);  // taken: of the port
 
 Json secret(const std::string& name);             // of the gateway's agent
