@@ -347,7 +347,7 @@ TEST(Telemetry, ALogThatIsSwitchedOffIsNotWritten) {
 TEST(Telemetry, AProvidersOwnFormatIsUsedAndATextEndsItsLine) {
   Translated t(kPlain + object("Telemetry", "t", "{accessLogging: [{providers: [{name: mine}]}]}"),
                "extensionProviders: [{name: mine, envoyFileAccessLog: {path: /tmp/l, logFormat: {text: 'x'}}}]\n");
-  EXPECT_TRUE(has(t.listener("0.0.0.0_80"), R"("path":"/tmp/l","logFormat":{"textFormatSource":{"inlineString":"x\u000a"}})"))
+  EXPECT_TRUE(has(t.listener("0.0.0.0_80"), R"("path":"/tmp/l","logFormat":{"textFormatSource":{"inlineString":"x\n"}})"))
       << t.listener("0.0.0.0_80");
 }
 
