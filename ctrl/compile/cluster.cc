@@ -63,6 +63,9 @@ tables::Cluster cluster_of(const cl::Cluster& c, Interned& ids) {
     if (http.common_http_protocol_options().has_idle_timeout())
       out.idle_timeout = usec_of(http.common_http_protocol_options().idle_timeout());
     out.requests_per_connection_max = http.common_http_protocol_options().max_requests_per_connection().value();
+    out.enable_trailers = http.explicit_http_config().http_protocol_options().enable_trailers();
+    if (http.explicit_http_config().http_protocol_options().accept_http_10())
+      throw Refused("explicit_http_config.http_protocol_options.accept_http_10 is not supported");
     out.http2 = http.explicit_http_config().has_http2_protocol_options();
   }
   return out;

@@ -168,7 +168,7 @@ std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3:
     out->websocket = !u.has_enabled() || u.enabled().value();
   }
   if (m.http_protocol_options().accept_http_10()) throw Refused("http_protocol_options.accept_http_10 is not supported");
-  if (m.http_protocol_options().enable_trailers()) throw Refused("http_protocol_options.enable_trailers is not supported");
+  out->enable_trailers = m.http_protocol_options().enable_trailers();
   if (m.http_protocol_options().has_allow_absolute_url() && !m.http_protocol_options().allow_absolute_url().value())
     throw Refused("http_protocol_options.allow_absolute_url: false is not supported");
   if (m.has_max_request_headers_kb()) out->headers_bytes_max = m.max_request_headers_kb().value() * 1024;

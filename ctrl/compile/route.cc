@@ -228,6 +228,7 @@ tables::RouteAction action_of(const rt::RouteAction& a, Interned& ids) {
   out.host_rewrite = a.host_rewrite_literal();
   out.append_x_forwarded_host = a.append_x_forwarded_host();
   if (a.has_timeout()) out.timeout = usec_of(a.timeout());
+  if (a.has_max_grpc_timeout()) out.max_grpc_timeout = usec_of(a.max_grpc_timeout());
   if (a.has_idle_timeout()) out.idle_timeout = usec_of(a.idle_timeout());
   if (a.has_retry_policy()) out.retry = retry_of(a.retry_policy());
   if (a.cluster_not_found_response_code() == rt::RouteAction::NOT_FOUND) out.cluster_not_found_code = 404;

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 
+#include "dataplane/base/address.h"
+
 namespace sluice::http {
 namespace {
 
@@ -29,14 +31,17 @@ constexpr auto kTokenChars = [] {
   return t;
 }();
 
-constexpr std::string_view kMethods[] = {"GET",     "POST",      "HEAD",       "PUT",        "DELETE",   "OPTIONS",    "PATCH",
-                                         "CONNECT", "TRACE",     "ACL",        "BIND",       "CHECKOUT", "COPY",       "LINK",
-                                         "LOCK",    "MERGE",     "MKACTIVITY", "MKCALENDAR", "MKCOL",    "M-SEARCH",   "MOVE",
-                                         "NOTIFY",  "PROPFIND",  "PROPPATCH",  "PURGE",      "REBIND",   "REPORT",     "SEARCH",
-                                         "SOURCE",  "SUBSCRIBE", "UNBIND",     "UNLINK",     "UNLOCK",   "UNSUBSCRIBE"};
+// Envoy's list, its "MSEARCH" for M-SEARCH included.
+constexpr std::string_view kMethods[] = {
+    "GET",   "POST",   "HEAD",   "PUT",    "DELETE",     "OPTIONS",    "PATCH",  "CONNECT", "TRACE",  "ACL",        "BIND",     "CHECKOUT",
+    "COPY",  "LINK",   "LOCK",   "MERGE",  "MKACTIVITY", "MKCALENDAR", "MKCOL",  "MSEARCH", "MOVE",   "NOTIFY",     "PROPFIND", "PROPPATCH",
+    "PURGE", "REBIND", "REPORT", "SEARCH", "SOURCE",     "SUBSCRIBE",  "UNBIND", "UNLINK",  "UNLOCK", "UNSUBSCRIBE"};
 
 // RFC 9110 5.5: VCHAR, obs-text, SP and HT; everything else is an attack or an accident.
 constexpr bool value_char(uint8_t c) { return (c >= 0x20 && c != 0x7f) || c == '\t'; }
+
+// What a byte that no trailer may have is refused for.
+Refusal bad_trailer(uint8_t c) { return value_char(c) || c == '\n' || c == '\r' ? Refusal::kTrailer : Refusal::kInvalidCharacters; }
 
 int hex(uint8_t c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -57,6 +62,36 @@ bool valid_authority(std::string_view a) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
            std::string_view("-._~!$&'()*+,;=:@[]%").find(c) != std::string_view::npos;
   });
+}
+
+bool split_authority(std::string_view a, std::string_view& found) {
+  const auto alnum = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
+  const auto all = [&](std::string_view s, std::string_view more) {
+    return std::ranges::all_of(s, [&](char c) { return alnum(c) || more.find(c) != more.npos; });
+  };
+  if (const size_t at = a.find('@'); at != a.npos) {
+    if (!all(a.substr(0, at), "-_.!~*'()%;:&=+$,")) return false;
+    a.remove_prefix(at + 1);
+  }
+  found = a;
+  size_t host = a.find(':');
+  if (a.starts_with('[')) {
+    const size_t end = a.find(']');
+    if (end == a.npos || end < 2) return false;
+    if (!IpAddress::parse(a.substr(1, end - 1))) return false;
+    host = end + 1 == a.size() ? a.npos : end + 1;
+    if (host != a.npos && a[host] != ':') return false;
+  } else if (a.substr(0, host).empty() || !all(a.substr(0, host), ".-")) {
+    return false;
+  }
+  if (host == a.npos) return true;
+  uint32_t port = 0;
+  for (const char c : a.substr(host + 1)) {
+    if (c < '0' || c > '9') return false;
+    port = port * 10 + uint32_t(c - '0');
+    if (port > 65535) return false;
+  }
+  return host + 1 < a.size();
 }
 
 bool MessageParser::take_line(Bytes in, size_t& consumed, MutBytes& line) {
@@ -122,7 +157,7 @@ bool MessageParser::field_line(MutBytes line, FieldList& fields) {
 }
 
 // RFC 9112 6.1, 6.3. Both are refused, whatever they say; a length is digits only, once; the only coding is "chunked", once.
-bool MessageParser::frame(FieldList& fields, bool) {
+bool MessageParser::frame(FieldList& fields) {
   unsigned lengths = 0, codings = 0;
   bool chunked = false, digits = true;
   for (const Field& f : fields.all()) {
@@ -131,8 +166,9 @@ bool MessageParser::frame(FieldList& fields, bool) {
       digits &= !f.value.empty();
       uint64_t n = 0;
       for (char c : f.value) {
-        if (c < '0' || c > '9' || n > (~uint64_t{0} - 9) / 10) digits = false;
-        n = n * 10 + uint64_t(c - '0');
+        const uint64_t digit = uint64_t(c - '0');
+        if (c < '0' || c > '9' || n > (~uint64_t{0} - digit) / 10) digits = false;
+        n = n * 10 + digit;
       }
       length_ = n;
     } else if (f.name == "transfer-encoding") {
@@ -140,8 +176,9 @@ bool MessageParser::frame(FieldList& fields, bool) {
       chunked = equals_ignore_case(f.value, "chunked");
     }
   }
+  if (lengths > 1) return refuse(Refusal::kContentLength), false;
   if (lengths > 0 && codings > 0) return refuse(Refusal::kLengthAndCoding), false;
-  if (lengths > 1 || (lengths == 1 && !digits)) return refuse(Refusal::kContentLength), false;
+  if (lengths > 0 && !digits) return refuse(Refusal::kContentLength), false;
   if (codings > 1 || (codings == 1 && !chunked)) return refuse(Refusal::kCoding), false;
   framing_ = codings == 1 ? Framing::kChunked : lengths == 1 ? Framing::kLength : Framing::kNone;
   return true;
@@ -176,6 +213,16 @@ Fed MessageParser::body(Bytes in) {
         if (left_ == 0) state_ = state_ == State::kLength ? State::kDone : State::kDataCr;
         return {i + n, state_ == State::kDone ? Event::kComplete : Event::kBody, piece};
       }
+      case State::kTrailer:
+        if (trailers_ != nullptr) {
+          MutBytes line;
+          if (!take_line(in.subspan(i), i, line)) return {i, state_ == State::kRefused ? Event::kRefused : Event::kNeedMore, {}};
+          if (line.empty()) state_ = State::kDone;
+          else if (!field_line(line, *trailers_)) return {i, Event::kRefused, {}};
+          if (trailers_->failed()) return refuse(Refusal::kNoMemory, i);
+          continue;
+        }
+        break;
       default: break;
     }
     const uint8_t c = in[i++];
@@ -214,6 +261,7 @@ Fed MessageParser::body(Bytes in) {
       case State::kSizeLf:
         if (c != '\n') return refuse(Refusal::kChunk, i);
         state_ = left_ == 0 ? State::kTrailer : State::kData;
+        if (left_ == 0) head_bytes_ = fields_ = 0;  // the trailers' own
         break;
       case State::kDataCr:
         if (c != '\r') return refuse(Refusal::kChunk, i);
@@ -223,26 +271,25 @@ Fed MessageParser::body(Bytes in) {
         if (c != '\n') return refuse(Refusal::kChunk, i);
         state_ = State::kSize;
         break;
-      // Trailers are checked as field lines and dropped.
+      // Trailers are checked as field lines and dropped, or else kept (below).
       case State::kTrailer:
         if (c == '\r') {
           state_ = State::kEndLf;
           break;
         }
-        if (++fields_ > count_max_) return refuse(Refusal::kTrailer, i);
-        if (!kTokenChars[c]) return refuse(Refusal::kTrailer, i);
+        if (!kTokenChars[c]) return refuse(bad_trailer(c), i);
         head_bytes_++;
         state_ = State::kTrailerName;
         break;
       case State::kTrailerName:
-        if (++head_bytes_ > bytes_max_) return refuse(Refusal::kTrailer, i);
+        if (++head_bytes_ > bytes_max_) return refuse(Refusal::kTooLarge, i);
         if (c == ':') state_ = State::kTrailerValue;
-        else if (!kTokenChars[c]) return refuse(Refusal::kTrailer, i);
+        else if (!kTokenChars[c]) return refuse(bad_trailer(c), i);
         break;
       case State::kTrailerValue:
-        if (++head_bytes_ > bytes_max_) return refuse(Refusal::kTrailer, i);
+        if (++head_bytes_ > bytes_max_) return refuse(Refusal::kTooLarge, i);
         if (c == '\r') state_ = State::kTrailerLf;
-        else if (!value_char(c)) return refuse(Refusal::kTrailer, i);
+        else if (!value_char(c)) return refuse(bad_trailer(c), i);
         break;
       case State::kTrailerLf:
         if (c != '\n') return refuse(Refusal::kTrailer, i);
@@ -260,17 +307,43 @@ Fed MessageParser::body(Bytes in) {
 
 // ---- requests
 
+namespace {
+
+// The characters and the outline of a target (Envoy: BalsaParser's isUrlValid); whether it makes sense is target()'s.
+bool target_form(std::string_view t, bool connect) {
+  const auto visible = [](std::string_view s) { return std::ranges::all_of(s, [](char c) { return c > ' ' && c < 0x7f; }); };
+  if (t.empty()) return false;
+  if (t.front() == '/' || t.front() == '*') return visible(t);
+  if (!connect) {
+    const auto alpha = [](char c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; };
+    const size_t end = t.find(':');
+    if (end == t.npos || !alpha(t.front()) || !t.substr(end).starts_with("://")) return false;
+    if (!std::ranges::all_of(t.substr(0, end),
+                             [&](char c) { return alpha(c) || (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.'; }))
+      return false;
+    t.remove_prefix(end + 3);
+  }
+  const std::string_view authority = t.substr(0, t.find_first_of("/?"));
+  return valid_authority(authority) && authority.find("@@") == authority.npos && visible(t.substr(authority.size()));
+}
+
+}  // namespace
+
 Fed RequestParser::feed(Bytes in) {
   if (state_ == State::kRefused) return {0, Event::kRefused, {}};
   if (state_ != State::kHead) return body(in);
   size_t consumed = 0;
-  // RFC 9112 2.2: at least one empty line before the request line is ignored; we take two.
-  while (!line_seen_ && head_bytes_ == 0 && consumed < in.size() && blank_lines_ < 4 && (in[consumed] == '\r' || in[consumed] == '\n')) {
-    if (in[consumed] != (blank_lines_ % 2 == 0 ? '\r' : '\n')) return refuse(Refusal::kLineEnd, consumed);
-    blank_lines_++;
+  // RFC 9112 2.2: at least one empty line before the request line is ignored; we take any number, as Envoy does, but no bare CR or LF.
+  while (head_bytes_ == 0 && consumed < in.size()) {
+    const uint8_t c = in[consumed];
+    const bool inside = blank_bytes_ % 2 != 0;
+    if (!inside && c != '\r' && c != '\n') break;
+    if (c != (inside ? '\n' : '\r')) return refuse(Refusal::kLineEnd, consumed);
+    if (++blank_bytes_ > bytes_max_) return refuse(Refusal::kTooLarge, consumed);
     consumed++;
   }
-  if (blank_lines_ % 2 != 0 && consumed < in.size()) return refuse(Refusal::kLineEnd, consumed);
+  // What begins with no token is no request; that is said before a line end comes.
+  if (head_bytes_ == 0 && consumed < in.size() && !kTokenChars[in[consumed]]) return refuse(Refusal::kRequestLine, consumed);
   while (consumed < in.size()) {
     MutBytes line;
     if (!take_line(in.subspan(consumed), consumed, line)) {
@@ -292,87 +365,106 @@ Fed RequestParser::feed(Bytes in) {
   return {consumed, Event::kNeedMore, {}};
 }
 
-// RFC 9112 3: method SP request-target SP HTTP-version, single spaces, nothing else.
+// RFC 9112 3: method SP request-target SP HTTP-version, single spaces, nothing else. A line without a version is HTTP/0.9's.
 Refusal RequestParser::request_line(std::string_view line) {
-  const size_t a = line.find(' '), b = line.rfind(' ');
-  for (size_t i = 0; i < line.size(); i++) {
-    const char c = line[i];
-    if (uint8_t(c) >= 0x20 && c != 0x7f) continue;
-    // Envoy's words: a control character behind the method has its own name, anything before it is no request line at all.
-    return i > a && c != '\t' && c != '\r' ? Refusal::kInvalidCharacters : Refusal::kRequestLine;
-  }
-  if (a == line.npos || a == b) return Refusal::kRequestLine;
-  const std::string_view method = line.substr(0, a), t = line.substr(a + 1, b - a - 1), version = line.substr(b + 1);
-  if (!valid_method(method)) return Refusal::kRequestLine;
-  if (t.empty() || std::ranges::any_of(t, [](char c) { return c == ' ' || uint8_t(c) >= 0x80; })) return Refusal::kRequestLine;
-  if (version.size() != 8 || !version.starts_with("HTTP/") || version[6] != '.' || version[5] < '0' || version[5] > '9' ||
-      version[7] < '0' || version[7] > '9')
+  for (const char c : line)
+    if ((uint8_t(c) < 0x20 && c != '\t' && c != '\r') || c == 0x7f) return Refusal::kInvalidCharacters;
+  const size_t a = line.find(' ');
+  if (a == line.npos) return Refusal::kRequestLine;
+  const size_t b = std::min(line.find(' ', a + 1), line.size());
+  const std::string_view method = line.substr(0, a), t = line.substr(a + 1, b - a - 1), version = line.substr(std::min(b + 1, line.size()));
+  if (!valid_method(method) || !target_form(t, method == "CONNECT")) return Refusal::kRequestLine;
+  if (!version.empty() && (version.size() != 8 || !version.starts_with("HTTP/") || version[6] != '.' || version[5] < '0' ||
+                           version[5] > '9' || version[7] < '0' || version[7] > '9'))
     return Refusal::kRequestLine;
-  if (version != "HTTP/1.1") return Refusal::kLowVersion;
+  low_version_ = version != "HTTP/1.1";
   head_.method = method;
   head_.target = t;
   head_.scheme = tls_ ? "https" : "http";
-  return target(t);
-}
-
-// RFC 9112 3.2: origin-form, absolute-form (its authority replaces Host), authority-form for CONNECT, "*" for OPTIONS.
-Refusal RequestParser::target(std::string_view t) {
-  if (head_.method == "CONNECT") {
-    if (t.find('/') != t.npos || !valid_authority(t)) return Refusal::kRequestLine;
-    head_.authority = t;
-    head_.has_authority = true;
-    return Refusal::kNone;
-  }
-  if (t.front() == '/' || (t == "*" && head_.method == "OPTIONS")) {
-    head_.path = t;
-    return Refusal::kNone;
-  }
-  size_t after = t.npos;
-  for (std::string_view scheme : {"http://", "https://"})
-    if (equals_ignore_case(t.substr(0, scheme.size()), scheme)) {
-      after = scheme.size();
-      head_.scheme = scheme.substr(0, scheme.size() - 3);
-    }
-  if (after == t.npos) return Refusal::kRequestLine;
-  if (head_.scheme == "https" && !tls_) return Refusal::kHttpsOnPlain;
-  const size_t end = std::min(t.find_first_of("/?#", after), t.size());
-  if (end < t.size() && t[end] == '#') return Refusal::kRequestLine;
-  head_.authority = t.substr(after, end - after);
-  head_.has_authority = true;
-  if (!valid_authority(head_.authority)) return Refusal::kRequestLine;
-  if (const size_t at = head_.authority.find('@'); at != std::string_view::npos)
-    head_.authority.remove_prefix(at + 1);  // userinfo is dropped
-  if (head_.authority.empty() || head_.authority.find('@') != std::string_view::npos) return Refusal::kRequestLine;
-  // INTERPRETATION(deviate): "http://host?query" has the path "/" by RFC 9110 4.2.3; Envoy takes "?query" and refuses it (404).
-  head_.path = end == t.size() ? std::string_view("/") : t.substr(end);
   return Refusal::kNone;
 }
 
+// RFC 9112 3.2: origin-form, absolute-form (its authority replaces Host, without its userinfo), authority-form for CONNECT, "*" for
+// OPTIONS.
+Refusal RequestParser::target() {
+  std::string_view t = head_.target;
+  const bool connect = head_.method == "CONNECT";
+  if (!connect && (t.front() == '/' || (t.front() == '*' && head_.method == "OPTIONS"))) {
+    head_.path = t;
+    return Refusal::kNone;
+  }
+  std::string_view scheme;
+  if (!connect) {
+    scheme = t.substr(0, std::min(t.find("://"), t.size()));
+    if (t.front() == '*') return Refusal::kUrl;
+    t.remove_prefix(scheme.size() + 3);
+  }
+  const std::string_view authority = t.substr(0, t.find_first_of("/?"));
+  if (!split_authority(authority, head_.authority)) return Refusal::kUrl;
+  t.remove_prefix(authority.size());
+  if (connect) {
+    const bool port = head_.authority.find(':', head_.authority.find(']') + 1) != std::string_view::npos;
+    if (!port || !t.empty() || head_.authority.size() != authority.size()) return Refusal::kUrl;
+  } else {
+    const bool https = equals_ignore_case(scheme, "https");
+    if (!https && !equals_ignore_case(scheme, "http")) return Refusal::kScheme;
+    if (https && !tls_) return Refusal::kHttpsOnPlain;
+    head_.scheme = https ? "https" : "http";
+    // INTERPRETATION(deviate): "http://host?query" has the path "/" by RFC 9110 4.2.3; Envoy takes "?query" and refuses it (404).
+    head_.path = t.empty() ? std::string_view("/") : t;
+  }
+  head_.has_authority = true;
+  return Refusal::kNone;
+}
+
+// What Connection may not ask for (Envoy: Utility::sanitizeConnectionHeader). It may have Host removed, which leaves no host (400).
+Refusal RequestParser::connection() {
+  constexpr unsigned kNamedMax = 10;
+  constexpr size_t kTeBytesMax = 256;
+  bool forbidden = false, te = false;
+  unsigned named = 0;
+  for (const Field& f : head_.fields.all())
+    if (f.name == "connection")
+      each_token(f.value, [&](std::string_view token) {
+        for (std::string_view name : {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
+          forbidden |= equals_ignore_case(token, name);
+        forbidden |= token.front() == ':' || ++named >= kNamedMax;
+        te |= equals_ignore_case(token, "te");
+        if (equals_ignore_case(token, "host")) head_.has_authority = false;
+      });
+  if (te && head_.fields.joined("te").value_or("").size() >= kTeBytesMax) forbidden = true;
+  return forbidden ? Refusal::kConnection : Refusal::kNone;
+}
+
+// In Envoy's order, so that of two faults the same one is named.
 Refusal RequestParser::finish_head() {
   unsigned hosts = 0;
   for (const Field& f : head_.fields.all()) {
     if (f.name != "host") continue;
     hosts++;
-    if (!head_.has_authority) {
-      head_.authority = f.value;
-      head_.has_authority = true;
-    }
+    head_.authority = f.value;
+    head_.has_authority = true;
   }
   if (hosts > 1) return Refusal::kHostTwice;
-  if (!valid_authority(head_.authority)) return Refusal::kAuthority;
   head_.fields.remove("host");
-  if (!frame(head_.fields, false)) return refusal_;
-  // Envoy's list of what Connection may not have removed.
-  bool forbidden = false;
-  for (const Field& f : head_.fields.all())
-    if (f.name == "connection")
-      each_token(f.value, [&](std::string_view token) {
-        for (std::string_view name : {"host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
-          forbidden |= equals_ignore_case(token, name);
-        forbidden |= token.front() == ':';
-      });
-  if (forbidden) return Refusal::kConnection;
-  close_ = head_.fields.has_token("connection", "close");
+  const bool connect = head_.method == "CONNECT";
+  if (!frame(head_.fields)) {
+    if (connect && refusal_ == Refusal::kLengthAndCoding && length_ == 0) return Refusal::kCoding;
+    return refusal_;
+  }
+  if (connect) {
+    if (framing_ == Framing::kChunked) return Refusal::kCoding;
+    if (length_ > 0) return Refusal::kConnectBody;
+    head_.fields.remove("content-length");
+    framing_ = Framing::kNone;
+  }
+  if (!connect)
+    if (const Refusal r = connection(); r != Refusal::kNone) return r;
+  if (const Refusal r = target(); r != Refusal::kNone) return r;
+  if (low_version_) return Refusal::kLowVersion;
+  if (head_.has_authority && !valid_authority(head_.authority)) return Refusal::kAuthority;
+  const bool proxy_connection = !head_.fields.has_token("connection", "proxy-connection");
+  close_ = head_.fields.has_token("connection", "close") || (proxy_connection && head_.fields.has_token("proxy-connection", "close"));
   return Refusal::kNone;
 }
 
@@ -418,7 +510,7 @@ Refusal ResponseParser::status_line(std::string_view line) {
 
 // RFC 9112 6.3: what kind of body follows.
 Refusal ResponseParser::finish_head() {
-  if (!frame(head_.fields, head_.http10)) return refusal_;
+  if (!frame(head_.fields)) return refusal_;
   const bool bodyless = head_.status < 200 || head_.status == 204;
   if (bodyless && (framing_ == Framing::kChunked || (framing_ == Framing::kLength && length_ > 0))) return Refusal::kBodyNotAllowed;
   if (head_.http10 && framing_ == Framing::kChunked) return Refusal::kCoding;

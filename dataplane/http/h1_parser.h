@@ -3,7 +3,7 @@
 // lengths, unknown codings. Where Envoy is laxer the line stands in docs/limits.md.
 //
 // Head bytes are copied once into the arena and the head points there. Body bytes are spans of the input. Chunk framing, extensions and
-// trailers are checked and dropped. One parser reads one message; a new one is made for the next.
+// (unless keep_trailers) trailers are checked and dropped. One parser reads one message; a new one is made for the next.
 //
 //   Fed{consumed, event, body}   consumed bytes of the input are done with, `body` among them. Events:
 //     kNeedMore   all input consumed, the message goes on            kHead      the head is whole (complete() tells whether a body follows)
@@ -19,26 +19,29 @@
 namespace sluice::http {
 
 // Why a message was refused: Envoy's status, body text and %RESPONSE_CODE_DETAILS%. A row needs a test (h1_parser_test.cc).
-#define SLUICE_HTTP_REFUSALS(X)                                                                                       \
-  X(kNone, 0, "")                                                                                                     \
-  X(kRequestLine, 400, "http1.codec_error") /* method, spaces, target form, version syntax */                         \
-  X(kLowVersion, 426, "low_version")                                                                                  \
-  X(kHttpsOnPlain, 403, "http1.https_url_on_plaintext_connection")                                                    \
-  X(kInvalidCharacters, 400, "http1.invalid_characters") /* NUL, control bytes, DEL */                                \
-  X(kFieldLine, 400, "http1.codec_error")                /* no colon, bad name, space before colon, obs-fold */       \
-  X(kLineEnd, 400, "http1.codec_error")                  /* bare CR or LF */                                          \
-  X(kTooLarge, 431, "http1.headers_too_large")                                                                        \
-  X(kTooMany, 431, "http1.too_many_headers")                                                                          \
-  X(kHostTwice, 400, "http1.multiple_host_headers")                                                                   \
-  X(kAuthority, 400, "http.invalid_authority")                                                                        \
-  X(kConnection, 400, "http1.connection_header_rejected") /* names a field that says who the client or the host is */ \
-  X(kContentLength, 400, "http1.codec_error")                                                                         \
-  X(kLengthAndCoding, 400, "http1.content_length_and_chunked_not_allowed")                                            \
-  X(kCoding, 501, "http1.invalid_transfer_encoding")                                                                  \
-  X(kChunk, 400, "http1.codec_error")                                                                                 \
-  X(kTrailer, 400, "http1.codec_error")                                                                               \
-  X(kStatusLine, 502, "protocol_error")                                                                               \
-  X(kBodyNotAllowed, 502, "protocol_error") /* a length on 204, a body on 1xx */                                      \
+#define SLUICE_HTTP_REFUSALS(X)                                                                                        \
+  X(kNone, 0, "")                                                                                                      \
+  X(kRequestLine, 400, "http1.codec_error") /* method, spaces, target form, version syntax */                          \
+  X(kLowVersion, 426, "low_version")                                                                                   \
+  X(kUrl, 400, "http1.invalid_url") /* absolute or authority form: no valid host and port */                           \
+  X(kScheme, 400, "http1.invalid_scheme")                                                                              \
+  X(kHttpsOnPlain, 403, "http1.https_url_on_plaintext_connection")                                                     \
+  X(kInvalidCharacters, 400, "http1.invalid_characters") /* NUL, control bytes, DEL */                                 \
+  X(kFieldLine, 400, "http1.codec_error")                /* no colon, bad name, space before colon, obs-fold */        \
+  X(kLineEnd, 400, "http1.codec_error")                  /* bare CR or LF */                                           \
+  X(kTooLarge, 431, "http1.headers_too_large")                                                                         \
+  X(kTooMany, 431, "http1.too_many_headers")                                                                           \
+  X(kHostTwice, 400, "http1.multiple_host_headers")                                                                    \
+  X(kAuthority, 400, "http.invalid_authority")                                                                         \
+  X(kConnection, 400, "http1.connection_header_rejected") /* names a field that says who the client is, or too many */ \
+  X(kConnectBody, 400, "http1.body_disallowed")           /* a length on CONNECT */                                    \
+  X(kContentLength, 400, "http1.codec_error")                                                                          \
+  X(kLengthAndCoding, 400, "http1.content_length_and_chunked_not_allowed")                                             \
+  X(kCoding, 501, "http1.invalid_transfer_encoding")                                                                   \
+  X(kChunk, 400, "http1.codec_error")                                                                                  \
+  X(kTrailer, 400, "http1.codec_error")                                                                                \
+  X(kStatusLine, 502, "protocol_error")                                                                                \
+  X(kBodyNotAllowed, 502, "protocol_error") /* a length on 204, a body on 1xx */                                       \
   X(kNoMemory, 503, "overload")
 
 enum class Refusal : uint8_t {
@@ -63,9 +66,11 @@ class MessageParser {
   Refusal refusal() const { return refusal_; }
   bool head_done() const { return state_ > State::kHead; }
   bool complete() const { return state_ == State::kDone; }
-  bool started() const { return head_bytes_ > 0; }  // any byte of the head was seen (leading CRLFs do not count)
+  bool started() const { return head_bytes_ > 0 || blank_bytes_ > 0; }  // any byte was seen
   Framing framing() const { return framing_; }
   uint64_t content_length() const { return length_; }
+  // Trailers go to `to` (whose arena is the head's), with the head's bounds, instead of being dropped. Before the body.
+  void keep_trailers(FieldList& to) { trailers_ = &to; }
 
  protected:
   enum class State : uint8_t {
@@ -98,7 +103,7 @@ class MessageParser {
   // Takes bytes up to the end of the next line into the head's buffer. True when a line is whole; `line` then excludes CRLF.
   bool take_line(Bytes in, size_t& consumed, MutBytes& line);
   bool field_line(MutBytes line, FieldList& fields);
-  bool frame(FieldList& fields, bool http10);  // reads content-length and transfer-encoding into framing_ and length_
+  bool frame(FieldList& fields);  // reads content-length and transfer-encoding into framing_ and length_
   Fed body(Bytes in);
   bool extension(uint8_t c);  // the next byte of a chunk extension; false: it is malformed
   Fed refuse(Refusal r, size_t consumed = 0) {
@@ -126,6 +131,8 @@ class MessageParser {
   uint8_t* buffer_ = nullptr;
   size_t used_ = 0, room_ = 0, line_at_ = 0;
   uint32_t head_bytes_ = 0, fields_ = 0, extension_bytes_ = 0, size_digits_ = 0;
+  FieldList* trailers_ = nullptr;
+  uint32_t blank_bytes_ = 0;  // CRLFs before the request line
 };
 
 class RequestParser : public MessageParser {
@@ -138,12 +145,12 @@ class RequestParser : public MessageParser {
 
  private:
   Refusal request_line(std::string_view line);
-  Refusal target(std::string_view t);
+  Refusal target();
+  Refusal connection();
   Refusal finish_head();
   RequestHead& head_;
   const bool tls_;
-  bool line_seen_ = false, close_ = false;
-  uint8_t blank_lines_ = 0;
+  bool line_seen_ = false, low_version_ = false, close_ = false;
 };
 
 class ResponseParser : public MessageParser {
@@ -170,6 +177,9 @@ class ResponseParser : public MessageParser {
 
 bool valid_method(std::string_view m);     // Envoy's fixed list, case-sensitive
 bool valid_authority(std::string_view a);  // characters of RFC 3986 authority
-bool is_token(std::string_view s);         // RFC 9110 5.6.2
+// [userinfo "@"] host [":" port] as Envoy's URL parser has it: userinfo once; letters, digits, "." and "-" for a host, or an address in
+// brackets; a port of digits, at most 65535. `found` is host and port without the userinfo.
+bool split_authority(std::string_view a, std::string_view& found);
+bool is_token(std::string_view s);  // RFC 9110 5.6.2
 
 }  // namespace sluice::http

@@ -44,4 +44,16 @@ inline std::string_view write_response(const ResponseHead& head, Arena& arena) {
   return {p, size_t(end - p)};
 }
 
+// The end of a chunked body with its trailers. Fields that frame or route a message are none (RFC 9110 6.5.1).
+inline std::string_view write_trailers(FieldList& trailers, Arena& arena) {
+  trailers.remove_if([](const Field& f) {
+    return f.name == "content-length" || f.name == "transfer-encoding" || f.name == "host" || f.name == "connection" ||
+           f.name == "trailer" || f.name == "te" || f.name == "upgrade";
+  });
+  auto* p = static_cast<char*>(arena.alloc(3 + detail::field_bytes(trailers)));
+  if (p == nullptr) return {};
+  char* end = detail::put_fields(detail::put(p, "0\r\n"), trailers);
+  return {p, size_t(end - p)};
+}
+
 }  // namespace sluice::http

@@ -37,12 +37,17 @@ struct ForwardingOptions {
   bool cert_subject = false, cert_pem = false, cert_chain = false, cert_dns = false, cert_uri = false;  // set_current_client_cert_details
 };
 
+// What Envoy holds as one value: a request's repeated fields of those names become one, joined by "," (empty values leave no comma).
+void join_repeated(FieldList& fields);
+
 struct UpgradeRequest {
   bool websocket = false;  // Connection: upgrade and Upgrade: websocket
   bool other = false;      // any other protocol but h2c, which is ignored
 };
-// Reads and tidies Connection and Upgrade. What Connection names goes (RFC 9110 7.6.1), with keep-alive, proxy-connection,
-// transfer-encoding, te (but "trailers"), and for h2c upgrade and http2-settings. For an upgrade, connection and upgrade stay.
+// Reads and tidies Connection and Upgrade. What Connection names goes (RFC 9110 7.6.1; http2-settings only with h2c), with keep-alive,
+// proxy-connection, transfer-encoding and te (but "trailers"), and for h2c upgrade and http2-settings. For an upgrade, upgrade and a
+// connection that names upgrade (and keep-alive) stay.
+// REQUIRES: join_repeated().
 UpgradeRequest strip_hop_by_hop_request(FieldList& fields);
 void strip_hop_by_hop_response(FieldList& fields);
 

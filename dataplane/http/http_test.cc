@@ -131,15 +131,47 @@ INSTANTIATE_TEST_SUITE_P(
         RefusalRow{"bad name", get("x(y): v\r\n"), Refusal::kFieldLine}, RefusalRow{"second Host", get("Host: b\r\n"), Refusal::kHostTwice},
         RefusalRow{"same Host twice", get("Host: a\r\n"), Refusal::kHostTwice},
         RefusalRow{"space in Host", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Refusal::kAuthority},
-        RefusalRow{"Connection names Host", get("Connection: close, Host\r\n"), Refusal::kConnection},
         RefusalRow{"Connection names x-forwarded-for", get("Connection: X-Forwarded-For\r\n"), Refusal::kConnection},
         RefusalRow{"Connection names x-forwarded-host", get("Connection: a\r\nConnection: b, x-forwarded-host\r\n"), Refusal::kConnection},
         RefusalRow{"Connection names x-forwarded-proto", get("Connection: x-forwarded-proto\r\n"), Refusal::kConnection},
         RefusalRow{"Connection names a pseudo-header", get("Connection: :path\r\n"), Refusal::kConnection},
         RefusalRow{"fragment for a path", "GET http://a#b HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
-        RefusalRow{"two userinfos", "GET http://u@v@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
+        RefusalRow{"two userinfos", "GET http://u@v@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
         RefusalRow{"userinfo with |", "GET http://u|@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
-        RefusalRow{"nothing but userinfo", "GET http://u@/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
+        RefusalRow{"nothing but userinfo", "GET http://u@/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"two @ together", "GET http://u@@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
+        RefusalRow{"userinfo with [", "GET http://u[@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"no host", "GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"port 65536", "GET http://a:65536/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"empty port", "GET http://a:/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"underscore in a host", "GET http://a_b/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"no address in brackets", "GET http://[zz]/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"bytes behind the brackets", "GET http://[::1]x/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"* for GET", "GET * HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"ftp", "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kScheme},
+        RefusalRow{"CONNECT without a port", "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"CONNECT with a path", "CONNECT a:1/ HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"CONNECT with userinfo", "CONNECT u@a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"CONNECT with a length", "CONNECT a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", Refusal::kConnectBody},
+        RefusalRow{"CONNECT with a coding", "CONNECT a:1 HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
+                   Refusal::kCoding},
+        RefusalRow{"no version", "GET /\r\nHost: a\r\n\r\n", Refusal::kLowVersion},
+        RefusalRow{"no version, but a space", "GET / \r\nHost: a\r\n\r\n", Refusal::kLowVersion},
+        RefusalRow{"M-SEARCH", "M-SEARCH / HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kRequestLine},
+        RefusalRow{"control in the method", "G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::kInvalidCharacters},
+        RefusalRow{"no method begins so", "\x01", Refusal::kRequestLine},
+        RefusalRow{"a bad length and TE", post("Content-Length: x\r\nTransfer-Encoding: chunked\r\n\r\n"), Refusal::kLengthAndCoding},
+        RefusalRow{"HTTP/1.0 and a bad length", "GET / HTTP/1.0\r\nContent-Length: x\r\n\r\n", Refusal::kContentLength},
+        RefusalRow{"HTTP/1.0 and a bad URL", "GET http:///x HTTP/1.0\r\nHost: a\r\n\r\n", Refusal::kUrl},
+        RefusalRow{"HTTP/1.0 and a bad field", "GET / HTTP/1.0\r\nbroken\r\n\r\n", Refusal::kFieldLine},
+        RefusalRow{"a bad URL and CL with TE", "GET http:///x HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                   Refusal::kLengthAndCoding},
+        RefusalRow{"a bad authority and TE gzip", "GET / HTTP/1.1\r\nHost: a b\r\nTransfer-Encoding: gzip\r\n\r\n", Refusal::kCoding},
+        RefusalRow{"CL twice and TE", post("Content-Length: 1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                   Refusal::kContentLength},
+        RefusalRow{"Connection names ten fields", get("Connection: a,b,c,d,e,f,g,h,i,j\r\n"), Refusal::kConnection},
+        RefusalRow{"Connection names a TE of 256 bytes", get("Connection: te\r\nTE: " + std::string(256, 'x') + "\r\n"),
+                   Refusal::kConnection},
         RefusalRow{"CL and TE", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Refusal::kLengthAndCoding},
         RefusalRow{"TE identity and CL", post("Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nhi"), Refusal::kLengthAndCoding},
         RefusalRow{"CL twice", post("Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi"), Refusal::kContentLength},
@@ -177,6 +209,10 @@ INSTANTIATE_TEST_SUITE_P(
         RefusalRow{"chunk extension with obs-text in quotes", post("Transfer-Encoding: chunked\r\n\r\n1;a=\"\xe9\"\r\nx\r\n0\r\n\r\n"),
                    Refusal::kChunk},
         RefusalRow{"trailer without colon", post("Transfer-Encoding: chunked\r\n\r\n0\r\nbroken\r\n\r\n"), Refusal::kTrailer},
+        RefusalRow{"NUL in a trailer", post(std::string("Transfer-Encoding: chunked\r\n\r\n0\r\nx: \0\r\n\r\n", 42)),
+                   Refusal::kInvalidCharacters},
+        RefusalRow{"trailers without end", post("Transfer-Encoding: chunked\r\n\r\n0\r\nx: " + std::string(kHeaderBytesMax, 'y')),
+                   Refusal::kTooLarge},
         RefusalRow{"one CR before", "\rGET / HTTP/1.1\r\n\r\n", Refusal::kLineEnd},
         RefusalRow{"garbage", std::string("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 11), Refusal::kRequestLine}));
 
@@ -196,8 +232,62 @@ TEST(H1Request, LimitsHoldAtTheBoundary) {
   EXPECT_EQ(int(parse_request(bytes(kHeaderBytesMax + 1), 1400).refusal), int(Refusal::kTooLarge));
 }
 
-TEST(H1Request, TakesTwoEmptyLinesAbsoluteTargetsAndLengths) {
+TEST(H1Request, KeepsTrailersOnlyWhenAskedTo) {
+  const std::string text =
+      "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-T:  1 \r\nContent-Length: 9\r\nx-u:\r\n\r\nGET";
+  for (size_t step : {size_t{1}, size_t{7}, text.size()})
+    for (const bool keep : {false, true}) {
+      Arena arena(pool());
+      RequestHead head(arena);
+      FieldList trailers(arena);
+      RequestParser parser(head, false);
+      if (keep) parser.keep_trailers(trailers);
+      size_t at = 0;
+      while (at < text.size() && !parser.complete()) at += parser.feed(as_bytes(std::string_view(text).substr(at, step))).consumed;
+      EXPECT_TRUE(parser.complete());
+      EXPECT_EQ(text.size() - at, 3u);
+      EXPECT_EQ(trailers.size(), keep ? 3u : 0u);
+      EXPECT_EQ(head.fields.size(), 1u);
+      if (keep) EXPECT_EQ(write_trailers(trailers, arena), "0\r\nx-t: 1\r\nx-u: \r\n\r\n");
+    }
+  std::string many = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+  for (int i = 0; i < 101; i++) many += "x: y\r\n";
+  many += "\r\n";
+  EXPECT_TRUE(parse_request(many).complete);
+  Arena arena(pool());
+  RequestHead head(arena);
+  FieldList trailers(arena);
+  RequestParser parser(head, false);
+  parser.keep_trailers(trailers);
+  size_t at = parser.feed(as_bytes(many)).consumed;
+  EXPECT_EQ(parser.feed(as_bytes(std::string_view(many).substr(at))).event, Event::kRefused);
+  EXPECT_EQ(int(parser.refusal()), int(Refusal::kTooMany));
+}
+
+TEST(H1Request, ConnectionMayHaveHostRemovedAndProxyConnectionMayClose) {
+  for (const auto& [fields, target, has, close] : std::initializer_list<std::tuple<const char*, const char*, bool, bool>>{
+           {"Connection: close, Host\r\n", "/", false, true},
+           {"Connection: host\r\n", "http://b/", true, false},
+           {"Proxy-Connection: keep-alive, close\r\n", "/", true, true},
+           {"Connection: proxy-connection\r\nProxy-Connection: close\r\n", "/", true, false},
+           {"Connection: a,b,c,d,e,f,g,h,i\r\n", "/", true, false}}) {
+    const std::string text = "GET " + std::string(target) + " HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n";
+    Arena arena(pool());
+    RequestHead head(arena);
+    RequestParser parser(head, false);
+    EXPECT_EQ(parser.feed(as_bytes(text)).event, Event::kHead) << text;
+    EXPECT_EQ(head.has_authority, has) << text;
+    EXPECT_EQ(parser.wants_close(), close) << text;
+  }
+}
+
+TEST(H1Request, TakesEmptyLinesAbsoluteTargetsAndLengths) {
   EXPECT_TRUE(parse_request("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 1).complete);
+  EXPECT_TRUE(parse_request("\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 3).complete);
+  EXPECT_EQ(parse_request("OPTIONS *?x HTTP/1.1\r\nHost: a\r\n\r\n").path, "*?x");  // 404 absolute_path_rejected, as in Envoy
+  EXPECT_EQ(parse_request("CONNECT [::1]:80 HTTP/1.1\r\n\r\n").authority, "[::1]:80");
+  EXPECT_EQ(parse_request("MSEARCH / HTTP/1.1\r\nHost: a\r\n\r\n").method, "MSEARCH");  // Envoy's list has it so
+  EXPECT_EQ(parse_request("GET HTTP://[1.2.3.4]:0/x HTTP/1.1\r\nHost: a\r\n\r\n").authority, "[1.2.3.4]:0");
   Parsed p = parse_request("GET http://b.example:81/x?y HTTP/1.1\r\nHost: a\r\n\r\n");
   EXPECT_EQ(p.authority, "b.example:81");
   EXPECT_EQ(p.path, "/x?y");
@@ -458,6 +548,11 @@ TEST(HeadersPolicy, WhatEnvoyTakesFromStrangersAtTheEdgeAndBehindAProxy) {
                       {"referer", "http://h/a?b@c", true, true},
                       {"referer", "http://u@h/", false, false},
                       {"referer", "/a#b", false, false},
+                      {"referer", "http://", false, false},
+                      {"referer", "http://h:99999/", false, false},
+                      {"referer", "http://a_b/", false, false},
+                      {"referer", "1://a", false, false},
+                      {"referer", "http://[::1]:80/", true, true},
                       {"referer", "a:b", false, false},
                       {"referer", "/a:b", true, true},
                       {"referer", "a b", false, false},
@@ -509,9 +604,39 @@ TEST(HeadersPolicy, HopByHopFieldsGoAndUpgradesAreSorted) {
   EXPECT_EQ(strip({{"te", "gzip"}, {"keep-alive", "1"}, {"proxy-connection", "x"}}), "");
   EXPECT_EQ(strip({{"connection", "te"}, {"te", "trailers"}}), "te=trailers;");
   EXPECT_EQ(strip({{"connection", "upgrade, http2-settings"}, {"upgrade", "h2c"}, {"http2-settings", "x"}}), "");
+  EXPECT_EQ(strip({{"connection", "http2-settings"}, {"http2-settings", "x"}}), "http2-settings=x;");
+  EXPECT_EQ(strip({{"te", "Trailers"}}), "");
+  EXPECT_EQ(strip({{"te", "gzip, trailers"}}), "te=trailers;");
+  EXPECT_EQ(strip({{"connection", "te"}, {"te", "Trailers"}}), "te=trailers;");
+  EXPECT_EQ(strip({{"te", ""}}), "te=;");
+  EXPECT_EQ(strip({{"connection", "te"}, {"te", ""}}), "");
   EXPECT_EQ(strip({{"upgrade", "websocket"}}), "");
-  EXPECT_EQ(strip({{"connection", "Upgrade"}, {"upgrade", "WebSocket"}}), "websocket upgrade=WebSocket;connection=upgrade;");
+  EXPECT_EQ(strip({{"connection", "Upgrade"}, {"upgrade", "WebSocket"}}), "websocket upgrade=WebSocket;connection=Upgrade;");
+  EXPECT_EQ(strip({{"connection", "keep-alive, Upgrade"}, {"upgrade", "websocket"}}),
+            "websocket upgrade=websocket;connection=keep-alive, Upgrade;");
+  EXPECT_EQ(strip({{"connection", "upgrade, x-a"}, {"upgrade", "websocket"}, {"x-a", "1"}}),
+            "websocket upgrade=websocket;connection=upgrade;");
   EXPECT_EQ(strip({{"connection", "upgrade"}, {"upgrade", "foo"}}), "other upgrade=foo;connection=upgrade;");
+}
+
+TEST(HeadersPolicy, RepeatedFieldsThatEnvoyHoldsAsOneAreJoined) {
+  Arena arena(pool());
+  FieldList f(arena);
+  for (auto [n, v] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"user-agent", "a"}, {"x-a", "1"}, {"via", ""}, {"user-agent", "b"}, {"x-a", "2"}, {"via", "v"}, {"user-agent", ""}})
+    f.add(n, v);
+  join_repeated(f);
+  std::string s;
+  for (const Field& x : f.all()) ((s += x.name) += "=") += std::string(x.value) + ";";
+  EXPECT_EQ(s, "user-agent=a,b;x-a=1;via=v;x-a=2;");
+}
+
+TEST(FieldList, JoinedHasACommaBehindAnEmptyValueToo) {
+  Arena arena(pool());
+  FieldList f(arena);
+  f.add("x-a", "");
+  f.add("x-a", "b");
+  EXPECT_EQ(f.joined("x-a"), ",b");
 }
 
 TEST(Query, TheFirstValueCounts) {

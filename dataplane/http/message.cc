@@ -107,7 +107,7 @@ std::optional<std::string_view> FieldList::joined(std::string_view name) const {
   char* at = p;
   for (const Field& f : all()) {
     if (f.name != name) continue;
-    if (at != p) *at++ = ',';
+    if (&f != one) *at++ = ',';  // behind an empty value too
     at = std::ranges::copy(f.value, at).out;
   }
   const std::string_view value(p, size_t(at - p));
@@ -120,6 +120,12 @@ bool FieldList::has_token(std::string_view name, std::string_view token) const {
   for (const Field& f : all())
     if (f.name == name) each_token(f.value, [&](std::string_view t) { found |= equals_ignore_case(t, token); });
   return found;
+}
+
+bool is_grpc(const FieldList& fields) {
+  constexpr std::string_view kGrpc = "application/grpc";
+  const std::string_view type = fields.joined("content-type").value_or("");
+  return type.starts_with(kGrpc) && (type.size() == kGrpc.size() || type[kGrpc.size()] == '+');
 }
 
 std::optional<std::string_view> query_parameter(std::string_view path_and_query, std::string_view name) {

@@ -113,6 +113,8 @@ inline std::string_view query_of(std::string_view path_and_query) {
   const size_t q = path_and_query.find('?');
   return q == path_and_query.npos ? std::string_view{} : path_and_query.substr(q + 1);
 }
+// gRPC's content types: "application/grpc", alone or with "+..." (Envoy: Grpc::Common::isGrpcRequestHeaders).
+bool is_grpc(const FieldList& fields);
 // The value of the first query parameter of that name, undecoded as Envoy compares it; nullopt when absent.
 std::optional<std::string_view> query_parameter(std::string_view path_and_query, std::string_view name);
 

@@ -84,13 +84,21 @@ struct Exchange {
   // kHead: reading the head. kWaiting: for a connection. kBackoff: before another attempt. kForwarding: an upstream connection is held
   // (connecting or open). kReplying: the answer is ours and whole in `out`.
   enum class State : uint8_t { kHead, kWaiting, kBackoff, kForwarding, kReplying, kTunnel };
-  Exchange(ArenaPool& arenas, DownstreamId d) : downstream(d), arena(arenas), request(arena), response(arena), timer(kExchangeTimer, 0) {}
+  Exchange(ArenaPool& arenas, DownstreamId d)
+      : downstream(d),
+        arena(arenas),
+        request(arena),
+        response(arena),
+        request_trailers(arena),
+        response_trailers(arena),
+        timer(kExchangeTimer, 0) {}
 
   State state = State::kHead;
   DownstreamId downstream;
   Arena arena;
   http::RequestHead request;
   http::ResponseHead response;
+  http::FieldList request_trailers, response_trailers;  // where both sides enable them
   std::optional<http::RequestParser> parser;
   std::optional<http::ResponseParser> response_parser;
   Record record;
@@ -117,8 +125,11 @@ struct Exchange {
   upstream::ConnectionId connection;
   std::string_view up_out;        // request head still to be sent
   bool request_chunked = false;   // towards the origin
+  bool trailers = false;          // the cluster enables them
+  Usec timeout = 0;               // of the request: the route's, or what gRPC's client says; 0: none
   bool upstream_started = false;  // any response byte of this attempt
   bool request_end_sent = false;  // of this attempt
+  bool end_queued = false;        // of this attempt: the last chunk is in up_out
   uint32_t attempt = 1;
   std::vector<uint32_t> tried;                                             // endpoint ids
   std::string replay;                                                      // body bytes forwarded so far, for a retry
@@ -207,6 +218,7 @@ class Proxy {
   void act(ExchangeId id);
   void redirect(ExchangeId id);
   void prepare_upstream_request(Exchange& x);
+  void set_timeouts(Exchange& x);
   void answer_ready(ExchangeId id);
   // upstream.cc
   void attempt(ExchangeId id);

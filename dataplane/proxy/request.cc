@@ -1,6 +1,7 @@
 // A request from its first byte to its action. Head checks, normalization and header mutation come in the order of Envoy's connection
 // manager; then the route is looked up, the RBAC filters speak, and only then does anything that routing decided take effect.
 #include <algorithm>
+#include <charconv>
 
 #include "dataplane/http/status.h"
 #include "dataplane/proxy/header_operations.h"
@@ -81,6 +82,7 @@ bool Proxy::begin_exchange(DownstreamId id, Downstream& d) {
   x->record.tls = d.peer;
   x->record.connection_id = d.number;
   x->parser.emplace(x->request, d.facts.tls, hcm.headers_bytes_max, hcm.headers_count_max);
+  if (hcm.enable_trailers) x->parser->keep_trailers(x->request_trailers);
   const Usec now = c_.now.mono_us;
   x->head_deadline = now + (hcm.request_headers_timeout != 0 ? hcm.request_headers_timeout : c_.config.request_headers_timeout);
   if (hcm.request_timeout != 0) x->request_deadline = now + hcm.request_timeout;
@@ -154,6 +156,7 @@ void Proxy::start(ExchangeId id) {
     else local_reply(id, 404, "", "route_not_found");
     return;
   }
+  http::join_repeated(r.fields);
   if (!check_head(id)) return;
   const http::UpgradeRequest upgrade = http::strip_hop_by_hop_request(r.fields);
   x.upgrade = upgrade.websocket && x.hcm->websocket;
@@ -169,9 +172,9 @@ void Proxy::start(ExchangeId id) {
   x.routes = x.hcm->inline_routes != nullptr                ? x.hcm->inline_routes
              : x.hcm->route_config < t.route_configs.size() ? t.route_configs[x.hcm->route_config]
                                                             : nullptr;
-  if (x.routes != nullptr && r.method != "CONNECT") {
+  if (x.routes != nullptr) {
     x.host = route::find_virtual_host(*x.routes, r.authority);
-    if (x.host != nullptr) x.route = route::find_route(*x.host, r, scratch_, c_.rng);
+    if (x.host != nullptr && r.method != "CONNECT") x.route = route::find_route(*x.host, r, scratch_, c_.rng);
   }
   if (x.route != nullptr) {
     x.record.route_name = x.route->name;
@@ -258,7 +261,15 @@ bool Proxy::authorize(ExchangeId id) {
 
 void Proxy::act(ExchangeId id) {
   Exchange& x = *exchanges_.get(id);
-  if (x.host != nullptr && x.host->require_tls && x.request.scheme != "https") {
+  const bool to_https = x.host != nullptr && x.host->require_tls && x.request.scheme != "https";
+  // Envoy refuses an upgrade for any route that it finds, whatever that would do; CONNECT is one.
+  if ((x.unsupported_upgrade && (x.route != nullptr || to_https)) || (x.request.method == "CONNECT" && to_https)) {
+    x.close_downstream = true;
+    if (to_https) x.record.cluster = {};
+    local_reply(id, 403, "", "upgrade_failed");
+    return;
+  }
+  if (to_https) {
     std::string location = "https://";
     location.append(x.request.authority).append(x.request.path);
     x.record.cluster = {};  // the route was never taken
@@ -274,11 +285,6 @@ void Proxy::act(ExchangeId id) {
     case tables::Route::Kind::kRedirect: redirect(id); return;
     case tables::Route::Kind::kDirectResponse: local_reply(id, x.route->direct.status, x.route->direct.body, "direct_response"); return;
     case tables::Route::Kind::kForward: break;
-  }
-  if (x.unsupported_upgrade) {
-    x.close_downstream = true;
-    local_reply(id, 403, "", "upgrade_failed");
-    return;
   }
   if (x.target == nullptr || c_.tables->cluster(x.cluster) == nullptr) {
     x.record.flags.set(Flag::kNoCluster);
@@ -344,6 +350,55 @@ void Proxy::redirect(ExchangeId id) {
   local_reply(id, to.code, "", "direct_response", location);
 }
 
+namespace {
+
+// gRPC's "TimeoutValue TimeoutUnit" (at most 8 digits), in milliseconds rounded up; nullopt: none that counts.
+std::optional<uint64_t> grpc_timeout_ms(std::string_view text) {
+  uint64_t n = 0;
+  if (text.size() < 2 || text.size() > 9) return std::nullopt;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size() - 1, n);
+  if (error != std::errc{} || end != text.data() + text.size() - 1) return std::nullopt;
+  switch (text.back()) {
+    case 'H': return n * 3'600'000;
+    case 'M': return n * 60'000;
+    case 'S': return n * 1000;
+    case 'm': return n;
+    case 'u': return (n + 999) / 1000;
+    case 'n': return (n + 999'999) / 1'000'000;
+    default: return std::nullopt;
+  }
+}
+
+// In the finest unit that leaves at most 8 digits.
+std::string grpc_timeout_text(uint64_t ms) {
+  constexpr std::pair<char, uint64_t> kUnits[] = {{'m', 1000}, {'S', 60}, {'M', 60}, {'H', 1}};
+  for (const auto& [unit, next] : kUnits) {
+    if (ms <= 99'999'999) return std::to_string(ms) + unit;
+    ms /= next;
+  }
+  return "99999999H";
+}
+
+}  // namespace
+
+// How long the origin has, and what it is told of it: the try's time, else the request's. A gRPC client sets its own where the route says
+// how much it may (max_grpc_timeout, 0: any); then the route's timeout does not count (Envoy: FilterUtility::finalTimeout).
+void Proxy::set_timeouts(Exchange& x) {
+  const tables::RouteAction& action = x.route->forward;
+  http::FieldList& fields = x.request.fields;
+  x.timeout = action.timeout;
+  const bool grpc = http::is_grpc(fields);
+  if (grpc && action.max_grpc_timeout) {
+    x.timeout = Usec(grpc_timeout_ms(fields.first("grpc-timeout").value_or("")).value_or(0)) * kMs;
+    if (const Usec most = *action.max_grpc_timeout; most != 0 && (x.timeout == 0 || x.timeout > most)) x.timeout = most;
+  }
+  const Usec per_try = x.retry != nullptr ? x.retry->per_try_timeout : 0;
+  const Usec expected = per_try != 0 && (x.timeout == 0 || per_try < x.timeout) ? per_try : x.timeout;
+  if (expected == 0) return;
+  fields.set("x-envoy-expected-rq-timeout-ms", std::to_string(expected / kMs));
+  if (grpc) fields.set("grpc-timeout", grpc_timeout_text(uint64_t(expected / kMs)));
+}
+
 // Once per request, whatever the attempts: operations of each level, rewrites, framing.
 void Proxy::prepare_upstream_request(Exchange& x) {
   http::RequestHead& r = x.request;
@@ -371,10 +426,7 @@ void Proxy::prepare_upstream_request(Exchange& x) {
   if (!x.route->decorator_operation.empty() && x.route->decorator_propagate)
     r.fields.set("x-envoy-decorator-operation", x.route->decorator_operation);
 
-  // Milliseconds that the origin has: the try's, else the route's.
-  const Usec per_try = x.retry != nullptr ? x.retry->per_try_timeout : 0;
-  const Usec expected = per_try != 0 && (action.timeout == 0 || per_try < action.timeout) ? per_try : action.timeout;
-  if (expected != 0) r.fields.set("x-envoy-expected-rq-timeout-ms", std::to_string(expected / kMs));
+  set_timeouts(x);
 
   // The framing is ours, whatever `Connection: content-length` or the route's operations made of the head: a length that is gone becomes
   // chunks (as in Envoy), or the body would be the origin's next request.

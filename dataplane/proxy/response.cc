@@ -37,6 +37,31 @@ uint32_t retry_conditions(const http::ResponseHead& r, const tables::RetryPolicy
   return on & policy.retry_on;
 }
 
+// gRPC's status for an answer of ours (Envoy: Grpc::Utility::httpToGrpcStatus).
+unsigned grpc_status(uint16_t status) {
+  switch (status) {
+    case 400: return 13;
+    case 401: return 16;
+    case 403: return 7;
+    case 404: return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504: return 14;
+    default: return 2;
+  }
+}
+
+// Percent-encoded as gRPC has it: what is not printable, and "%".
+std::string grpc_message(std::string_view text) {
+  static constexpr char kHex[] = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text)
+    if (c >= ' ' && c <= '~' && c != '%') out += c;
+    else (((out += '%') += kHex[uint8_t(c) >> 4]) += kHex[uint8_t(c) & 15]);
+  return out;
+}
+
 }  // namespace
 
 // A head of the origin is whole. False: this attempt does not answer the client (retried, or answered otherwise).
@@ -65,7 +90,8 @@ bool Proxy::response_head(ExchangeId id) {
   if (x.retry != nullptr) {
     if (const uint32_t on = retry_conditions(r, *x.retry); on != 0 && retry(id, on)) return false;
   }
-  if (x.upgrade) {
+  const bool upgrade = x.upgrade;
+  if (upgrade) {
     if (r.status < 400) {
       upgrade_refused(id);
       return false;
@@ -87,10 +113,14 @@ bool Proxy::response_head(ExchangeId id) {
     r.fields.set("transfer-encoding", "chunked");
   } else if (r.status == 204) {
     r.fields.remove("content-length");  // RFC 9110 8.6
-  } else if (x.head_request && r.status != 304 && !r.fields.has("content-length")) {
+  } else if (r.status == 304) {
+    r.fields.remove("transfer-encoding");
+  } else if (x.head_request && !r.fields.has("content-length")) {
     r.fields.set("transfer-encoding", "chunked");  // as a GET's answer would be (Envoy)
   }
-  if (x.request_complete) r.fields.set("x-envoy-upstream-service-time", std::to_string((c_.now.mono_us - x.record.upstream_sent_us) / kMs));
+  // Counted from the request's end, which that of an upgrade never has.
+  if (x.request_complete && !upgrade)
+    r.fields.set("x-envoy-upstream-service-time", std::to_string((c_.now.mono_us - x.record.upstream_sent_us) / kMs));
   x.record.details = "via_upstream";
   finish_head(x);
   queue_head(x, {});
@@ -109,11 +139,14 @@ void Proxy::upgrade_refused(ExchangeId id) {
   Exchange& x = *exchanges_.get(id);
   release_upstream(x, false);
   x.close_downstream = true;
+  // What came behind the head was the other protocol's, so it counts (as in Envoy).
+  if (x.parser->framing() == http::Framing::kNone) x.record.bytes_received += downstreams_.get(x.downstream)->wire.readable().bytes;
   http::FieldList& f = x.response.fields;
   http::strip_hop_by_hop_response(f);
   for (std::string_view name : {"content-type", "transfer-encoding"}) f.remove(name);
   f.remove("content-length");
-  if (x.response.status != 204 && x.response.status != 304) f.set("content-length", "0");
+  if (x.response.status != 204 && x.response.status != 304)
+    x.head_request ? f.set("transfer-encoding", "chunked") : f.set("content-length", "0");
   x.record.details = "websocket_handshake_unsuccessful";
   x.state = Exchange::State::kReplying;
   finish_head(x);
@@ -208,9 +241,18 @@ void Proxy::local_reply(ExchangeId id, uint16_t status, std::string_view body, s
   http::ResponseHead& r = x.response;
   r.fields.clear();
   r.status = status;
+  const bool grpc = http::is_grpc(x.request.fields);
+  if (grpc) {
+    if (!body.empty() && !x.head_request) r.fields.set("grpc-message", grpc_message(body));
+    r.fields.set("grpc-status", std::to_string(grpc_status(status)));
+    r.status = status = 200;
+    body = {};
+  }
   const bool bodyless = x.head_request || status < 200 || status == 204 || status == 304;
-  if (!bodyless) r.fields.set("content-length", std::to_string(body.size()));
-  if (!body.empty()) r.fields.set("content-type", "text/plain");
+  // Of a HEAD's answer Envoy says the length where there would be a body, else that it would be chunked.
+  if (x.head_request && body.empty()) r.fields.set("transfer-encoding", "chunked");
+  else if (status >= 200 && status != 204 && status != 304) r.fields.set("content-length", std::to_string(body.size()));
+  if (grpc || !body.empty()) r.fields.set("content-type", grpc ? "application/grpc" : "text/plain");
   if (!location.empty()) r.fields.set("location", location);
   if (x.record.flags.has(Flag::kUpstreamOverflow)) r.fields.set("x-envoy-overloaded", "true");
   if (x.route != nullptr && x.route->kind != tables::Route::Kind::kForward && details == "direct_response")
@@ -218,7 +260,7 @@ void Proxy::local_reply(ExchangeId id, uint16_t status, std::string_view body, s
       apply_response(*ops, r, x.request, x.record, text_);
   x.record.details = keep(x, details);
   x.record.bytes_sent = bodyless ? 0 : body.size();
-  if (!x.request_complete || x.upgrade) x.close_downstream = true;
+  if (!x.request_complete || x.upgrade || x.unsupported_upgrade) x.close_downstream = true;
   x.state = Exchange::State::kReplying;
   x.response_started = true;
   x.head_deadline = x.request_deadline = x.route_deadline = x.try_deadline = x.backoff_until = kNever;

@@ -43,12 +43,14 @@ void Proxy::attempt(ExchangeId id) {
     local_reply(id, 503, "no healthy upstream", "no_healthy_upstream");
     return;
   }
+  x.trailers = cluster->enable_trailers;
   const tables::Endpoint& endpoint = cluster->endpoints->endpoints[*index];
   x.tried.push_back(endpoint.id);
-  x.upstream_started = x.request_end_sent = x.response_head_seen = false;
+  x.upstream_started = x.request_end_sent = x.end_queued = x.response_head_seen = false;
   x.replay_sent = 0;
   x.response_parser.reset();
   x.response.fields.clear();
+  x.response_trailers.clear();
 
   const uint64_t user = id.bits();
   x.connection = take_idle(endpoint.id, user);
@@ -138,7 +140,7 @@ void Proxy::connected(ExchangeId id) {
 void Proxy::request_deadlines(Exchange& x) {
   const Usec now = c_.now.mono_us;
   if (x.request_complete) {
-    if (x.route->forward.timeout != 0 && x.route_deadline == kNever) x.route_deadline = now + x.route->forward.timeout;
+    if (x.timeout != 0 && x.route_deadline == kNever) x.route_deadline = now + x.timeout;
     if (x.state == Exchange::State::kForwarding && x.retry != nullptr && x.retry->per_try_timeout != 0)
       x.try_deadline = now + x.retry->per_try_timeout;
   }
@@ -220,6 +222,17 @@ void Proxy::connection_event(upstream::ConnectionId cid, uint8_t events) {
   if (exchanges_.get(id) != nullptr && (events & kWritable)) pump_request(id);
 }
 
+namespace {
+
+// The last chunk, with the trailers that came where the side it goes to has them.
+std::string_view body_end(Exchange& x, bool enabled, http::FieldList& trailers) {
+  if (!enabled || trailers.size() == 0) return "0\r\n\r\n";
+  const std::string_view text = http::write_trailers(trailers, x.arena);
+  return text.empty() ? std::string_view("0\r\n\r\n") : text;
+}
+
+}  // namespace
+
 // Request bytes to the origin: the head, what a retry has to repeat, then the body as it comes. Until the connection is open, body bytes
 // stay in the client's window.
 void Proxy::pump_request(ExchangeId id) {
@@ -230,6 +243,7 @@ void Proxy::pump_request(ExchangeId id) {
   if (c == nullptr || !c->opened) return;
   const Wire from = downstreams_.get(x.downstream)->wire;
   bool refused = false, too_large = false;
+  uint64_t uncounted = 0;
   {
     Sender up(c_.mbufs, c_.tcp, c->stream);
     if (up.text(x.up_out)) {
@@ -249,6 +263,7 @@ void Proxy::pump_request(ExchangeId id) {
         if (!fed.body.empty()) {
           up.body(fed.body, x.request_chunked);
           x.record.bytes_received += fed.body.size();
+          uncounted += fed.body.size();
           keep_for_retry(x, fed.body);
         }
         from.consume(fed.consumed);
@@ -269,16 +284,20 @@ void Proxy::pump_request(ExchangeId id) {
       if (x.request_complete && x.replay_sent == x.replay.size()) {
         if (!x.request_chunked) {
           x.request_end_sent = true;
-        } else if (up.room(5) >= 5) {
-          up.append(as_bytes("0\r\n\r\n"));
-          x.request_end_sent = true;
+        } else {
+          if (!x.end_queued) x.up_out = body_end(x, x.trailers, x.request_trailers);
+          x.end_queued = true;
+          x.request_end_sent = up.text(x.up_out);
         }
       }
     }
     if (up.no_memory()) starved(x.downstream);
   }
-  if (refused) request_refused(id);
-  else if (too_large && !x.response_started) local_reply(id, 413, http::reason_of(413), "request_payload_too_large");
+  if (refused) {
+    // Envoy counts body bytes when it hands them on, which it does not with those that came together with a broken chunk.
+    if (x.parser->refusal() == http::Refusal::kChunk) x.record.bytes_received -= uncounted;
+    request_refused(id);
+  } else if (too_large && !x.response_started) local_reply(id, 413, http::reason_of(413), "request_payload_too_large");
 }
 
 // Body bytes that a retry would have to send again, while they are few. A retry of a request whose body was longer is not possible.
@@ -304,7 +323,10 @@ void Proxy::pump_response(ExchangeId id) {
     if (!x.response_head_seen) {
       const ReadView view = c_.tcp.readable(stream);
       if (view.bytes == 0) break;
-      if (!x.response_parser) x.response_parser.emplace(x.response, x.head_request);
+      if (!x.response_parser) {
+        x.response_parser.emplace(x.response, x.head_request);
+        if (x.trailers) x.response_parser->keep_trailers(x.response_trailers);
+      }
       if (!x.upstream_started) {
         x.upstream_started = true;
         x.record.first_upstream_byte_us = c_.now.mono_us;
@@ -381,8 +403,9 @@ void Proxy::pump_response(ExchangeId id) {
 void Proxy::end_response(Exchange& x) {
   x.response_complete = true;
   if (!x.response_chunked || x.head_request) return;
-  if (x.out.empty()) x.out = "0\r\n\r\n";
-  else queue(x, "0\r\n\r\n");
+  const std::string_view end = body_end(x, x.hcm->enable_trailers, x.response_trailers);
+  if (x.out.empty()) x.out = end;
+  else queue(x, end);
 }
 
 // Nothing was answered on this attempt: try again, or say why not. `reason` and `transport` are Envoy's words.

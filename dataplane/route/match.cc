@@ -33,12 +33,6 @@ std::optional<int64_t> integer(std::string_view text) {
   return error == std::errc{} && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
 }
 
-bool is_grpc(const http::RequestHead& head) {
-  constexpr std::string_view kGrpc = "application/grpc";
-  const std::string_view type = head.fields.joined("content-type").value_or("");
-  return type.starts_with(kGrpc) && (type.size() == kGrpc.size() || type[kGrpc.size()] == '+');
-}
-
 bool query_matches(const tables::QueryMatch& match, const http::RequestHead& head) {
   const auto value = http::query_parameter(head.path, match.name);
   return value && (match.present_only || match.string.matches(*value));
@@ -78,7 +72,7 @@ bool matches(const tables::HeaderMatch& match, const http::RequestHead* head) {
 bool route_matches(const tables::RouteMatch& match, const http::RequestHead& head) {
   if (head.path.empty()) return false;  // CONNECT: only a connect_matcher takes it, and we have none
   if (!path_matches(match, matched_path(head.path))) return false;
-  if (match.grpc && !is_grpc(head)) return false;
+  if (match.grpc && !http::is_grpc(head.fields)) return false;
   for (const tables::HeaderMatch& header : match.headers)
     if (!matches(header, head)) return false;
   for (const tables::QueryMatch& query : match.query)

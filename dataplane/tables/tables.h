@@ -264,8 +264,9 @@ struct Hcm {
   http::PathOptions path;
   bool proxy_100_continue = false;
   bool always_set_request_id_in_response = false;
-  bool websocket = false;  // upgrade_configs
-  bool enable_trailers = false, accept_http_10 = false, allow_absolute_url = true;
+  bool websocket = false;        // upgrade_configs
+  bool enable_trailers = false;  // HTTP/1 trailers are taken from clients and go to them
+  bool accept_http_10 = false, allow_absolute_url = true;
   uint32_t headers_bytes_max = 60 * 1024, headers_count_max = 100;
   std::optional<uint32_t> buffer_bytes_max;  // per_connection_buffer_limit where a filter buffers; 413 beyond
   Usec stream_idle_timeout = 300 * kSec, request_timeout = 0, request_headers_timeout = 0;
@@ -363,6 +364,7 @@ struct Cluster {
   Usec idle_timeout = 3600 * kSec;
   uint32_t requests_per_connection_max = 0;  // 0: unbounded
   bool http2 = false;                        // upstream speaks h2 only: unusable until the codec exists (503 UH)
+  bool enable_trailers = false;              // HTTP/1 trailers go to the endpoints and are taken from them
   uint64_t content_hash = 0;
 };
 
