@@ -84,7 +84,7 @@ std::expected<Certificate, std::string> read_certificate(const CertificatePem& p
   return c;
 }
 
-std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expire_us) {
+std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, ServerPolicy::State& s) {
   if (o.trusted_ca_pem.empty()) {
     if (o.client_cert != ClientCert::kNone)
       return "client certificates are asked for but there is no trusted CA to verify them; give trusted_ca";
@@ -94,10 +94,12 @@ std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expi
   if (!list) return list.error();
   X509_STORE* store = SSL_CTX_get_cert_store(ctx);
   for (const X509Ptr& x : *list) {
-    expire_us = std::min(expire_us, not_after_us(x.get()));
+    s.expire_us = std::min(s.expire_us, not_after_us(x.get()));
+    s.trust_anchors.push_back(fingerprint(x.get()));
     if (X509_STORE_add_cert(store, x.get()) != 1 || (o.client_cert != ClientCert::kNone && SSL_CTX_add_client_CA(ctx, x.get()) != 1))
       return "trusted CA: " + take_openssl_errors();
   }
+  std::ranges::sort(s.trust_anchors);
   unsigned long flags = X509_V_FLAG_PARTIAL_CHAIN;
   if (!o.crl_pem.empty()) {
     BioPtr bio = reader(o.crl_pem);
@@ -238,7 +240,7 @@ std::expected<std::shared_ptr<const ServerPolicy>, std::string> ServerPolicy::ma
   SSL_CTX* ctx = s.context.get();
   if (ctx == nullptr) return Error("OpenSSL: " + take_openssl_errors());
   if (std::string bad = configure_protocol(ctx, o); !bad.empty()) return Error(bad);
-  if (std::string bad = load_trust(ctx, o, s.expire_us); !bad.empty()) return Error(bad);
+  if (std::string bad = load_trust(ctx, o, s); !bad.empty()) return Error(bad);
   s.client_cert = o.client_cert;
   s.require_one_spiffe_uri = o.require_one_spiffe_uri;
   s.san_matchers = o.san_matchers;
@@ -266,6 +268,8 @@ std::expected<std::shared_ptr<const ServerPolicy>, std::string> ServerPolicy::ma
 ServerPolicy::ServerPolicy() : s_(std::make_unique<State>()) {}
 ServerPolicy::~ServerPolicy() = default;
 ClientCert ServerPolicy::client_cert() const { return s_->client_cert; }
+bool ServerPolicy::trusts(const PeerInfo& peer) const { return std::ranges::binary_search(s_->trust_anchors, peer.trust_anchor); }
+std::string ServerPolicy::refuses(const PeerInfo& peer) const { return refuse_names({peer.uri_sans, peer.dns_sans, peer.email_sans}, *s_); }
 int64_t ServerPolicy::certificates_expire_us() const { return s_->expire_us; }
 
 }  // namespace sluice::tls

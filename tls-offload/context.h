@@ -46,6 +46,8 @@ struct ServerPolicyOptions {
   int64_t wall_us = 0;                     // 0: validity periods are not looked at by make()
 };
 
+struct PeerInfo;  // terminator.h
+
 class ServerPolicy {
  public:
   static std::expected<std::shared_ptr<const ServerPolicy>, std::string> make(const ServerPolicyOptions& options);
@@ -54,6 +56,10 @@ class ServerPolicy {
   ServerPolicy& operator=(const ServerPolicy&) = delete;
 
   ClientCert client_cert() const;
+  // Of a peer that an older policy admitted, and whose connection lives on: is the root that vouched for it still trusted; why would the
+  // SAN rules refuse it now (empty: they would not). Signature, dates and revocation are not looked at again.
+  bool trusts(const PeerInfo& peer) const;
+  std::string refuses(const PeerInfo& peer) const;
   // Of our certificates and of the trusted CAs: the earliest end, Unix microseconds.
   int64_t certificates_expire_us() const;
 

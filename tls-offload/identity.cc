@@ -97,13 +97,16 @@ std::string common_name(X509* certificate) {
 
 std::string refuse_peer(X509* leaf, const ServerPolicy::State& policy) {
   const auto names = subject_alt_names(leaf);
-  if (!names) return names.error();
+  return names ? refuse_names(*names, policy) : names.error();
+}
+
+std::string refuse_names(const SubjectAltNames& names, const ServerPolicy::State& policy) {
   if (policy.require_one_spiffe_uri) {
     // SPIFFE X509-SVID 2: exactly one URI SAN, and it is the SPIFFE id. SPIFFE-ID 2.1: a trust domain is not empty.
-    if (names->uri.size() != 1)
-      return "the certificate has " + std::to_string(names->uri.size()) + " URI SANs, exactly one SPIFFE id is demanded";
+    if (names.uri.size() != 1)
+      return "the certificate has " + std::to_string(names.uri.size()) + " URI SANs, exactly one SPIFFE id is demanded";
     constexpr std::string_view kScheme = "spiffe://";
-    const std::string& id = names->uri[0];
+    const std::string& id = names.uri[0];
     if (!id.starts_with(kScheme) || id.size() == kScheme.size() || id[kScheme.size()] == '/')
       return "the URI SAN of the certificate is not a SPIFFE id";
   }
@@ -114,8 +117,14 @@ std::string refuse_peer(X509* leaf, const ServerPolicy::State& policy) {
         if (match(type, san)) return true;
     return false;
   };
-  if (any(SanType::kUri, names->uri) || any(SanType::kDns, names->dns) || any(SanType::kEmail, names->email)) return "";
+  if (any(SanType::kUri, names.uri) || any(SanType::kDns, names.dns) || any(SanType::kEmail, names.email)) return "";
   return "SAN matcher: no subject alternative name of the certificate matches";
+}
+
+std::string fingerprint(X509* certificate) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned n = 0;
+  return X509_digest(certificate, EVP_sha256(), digest, &n) == 1 ? hex({digest, n}) : "";
 }
 
 bool describe_peer(X509* leaf, STACK_OF(X509) * chain, PeerInfo& peer) {
@@ -124,16 +133,14 @@ bool describe_peer(X509* leaf, STACK_OF(X509) * chain, PeerInfo& peer) {
   peer.certificate = true;
   peer.uri_sans = std::move(names->uri);
   peer.dns_sans = std::move(names->dns);
+  peer.email_sans = std::move(names->email);
   peer.subject = subject_text(leaf);
   peer.principal = !peer.uri_sans.empty() ? peer.uri_sans[0] : !peer.dns_sans.empty() ? peer.dns_sans[0] : peer.subject;
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned n = 0;
-  if (X509_digest(leaf, EVP_sha256(), digest, &n) != 1) return false;
-  peer.sha256_hex = hex({digest, n});
+  peer.sha256_hex = fingerprint(leaf);
   peer.serial = serial_text(leaf);
   peer.pem_escaped = escaped_pem(leaf);
   for (int i = 0; chain != nullptr && i < sk_X509_num(chain); i++) peer.chain_escaped += escaped_pem(sk_X509_value(chain, i));
-  return !peer.pem_escaped.empty();
+  return !peer.pem_escaped.empty() && !peer.sha256_hex.empty();
 }
 
 int64_t not_after_us(X509* certificate) {

@@ -17,6 +17,8 @@ std::expected<SubjectAltNames, std::string> subject_alt_names(X509* certificate)
 std::string common_name(X509* certificate);  // lower-cased; empty: none, or not printable ASCII
 // The rules of ServerPolicy beyond the chain of trust. Empty: accepted; else why not.
 std::string refuse_peer(X509* leaf, const ServerPolicy::State& policy);
+std::string refuse_names(const SubjectAltNames& names, const ServerPolicy::State& policy);
+std::string fingerprint(X509* certificate);  // SHA-256 of its DER in lower-case hex; empty: no memory
 // Fills certificate ... chain_escaped of `peer`. `chain`: leaf first, may be null.
 bool describe_peer(X509* leaf, STACK_OF(X509) * chain, PeerInfo& peer);
 int64_t not_after_us(X509* certificate);

@@ -42,7 +42,8 @@ struct ServerPolicy::State {
   ClientCert client_cert = ClientCert::kNone;
   bool require_one_spiffe_uri = false;
   std::vector<std::function<bool(SanType, std::string_view)>> san_matchers;
-  std::string alpn;  // wire format
+  std::string alpn;                        // wire format
+  std::vector<std::string> trust_anchors;  // SHA-256 in hex of each certificate of trusted_ca_pem, sorted
   int64_t expire_us = 0;
 
   // Those that answer `sni`, best first; never empty.

@@ -166,6 +166,61 @@ TEST(TlsClientCertificate, ACaCertificateMayNotStandAsALeafOfTheWrongPurpose) {
   EXPECT_FALSE(r.open);
 }
 
+// A connection outlives the policy that admitted it: what its peer proved is held against the newest one.
+TEST(TlsClientCertificate, OfAnEarlierPolicyStandsUntilItsOwnRootIsRemovedOrItsNamesAreRefused) {
+  const Issued second = make_ca("second");
+  const Issued client =
+      issue(&ca(), {.common_name = "client", .sans = {uri("spiffe://cluster.local/ns/shop/sa/client"), dns("c.example.com")}});
+  const Issued stranger = issue(&second, {.common_name = "stranger", .sans = {{GEN_EMAIL, "s@example.com"}}});
+  auto with = [](const std::string& roots, auto... matcher) {
+    ServerPolicyOptions o = mutual();
+    o.trusted_ca_pem = roots;
+    (o.san_matchers.push_back(matcher), ...);
+    auto policy = ServerPolicy::make(o);
+    EXPECT_TRUE(policy.has_value()) << policy.error();
+    return *policy;
+  };
+  const std::string both = ca().pem() + second.pem();
+  ServerPolicyOptions admitting = mutual();
+  admitting.trusted_ca_pem = both;
+  const PeerInfo peer = accepted(admitting, &client).peer, other = accepted(admitting, &stranger).peer;
+  EXPECT_EQ(peer.trust_anchor, accepted(mutual(), &client).peer.trust_anchor);
+  EXPECT_NE(peer.trust_anchor, other.trust_anchor);
+
+  EXPECT_TRUE(with(both)->trusts(peer));
+  EXPECT_TRUE(with(second.pem() + ca().pem())->trusts(peer));  // order is nothing
+  EXPECT_TRUE(with(ca().pem())->trusts(peer));                 // somebody else's root went
+  EXPECT_FALSE(with(ca().pem())->trusts(other));
+  EXPECT_FALSE(with(second.pem())->trusts(peer));
+  EXPECT_FALSE(with(make_ca("ca").pem())->trusts(peer));  // the same name, another key
+  EXPECT_FALSE(with(both)->trusts(PeerInfo{}));
+
+  const auto only = [](SanType type, std::string text) {
+    return [=](SanType t, std::string_view san) { return t == type && san == text; };
+  };
+  EXPECT_EQ(with(both)->refuses(peer), "");
+  EXPECT_EQ(with(both, only(SanType::kDns, "c.example.com"))->refuses(peer), "");
+  EXPECT_NE(with(both, only(SanType::kDns, "d.example.com"))->refuses(peer), "");
+  EXPECT_EQ(with(both, only(SanType::kEmail, "s@example.com"))->refuses(other), "");
+  EXPECT_NE(with(both, only(SanType::kEmail, "s@example.com"))->refuses(peer), "");
+  ServerPolicyOptions spiffe = mutual();
+  spiffe.require_one_spiffe_uri = true;
+  const auto strict = ServerPolicy::make(spiffe);
+  EXPECT_EQ((*strict)->refuses(peer), "");
+  EXPECT_NE((*strict)->refuses(other), "");
+}
+
+// The root is the trusted certificate that the chain ended at, also where that is an intermediate.
+TEST(TlsClientCertificate, AnIntermediateThatIsTrustedIsTheAnchor) {
+  const Issued middle = issue(&ca(), {.common_name = "middle", .sans = {}, .ca = true});
+  const Issued client = issue(&middle, {.common_name = "client", .sans = {dns("c.example.com")}});
+  ServerPolicyOptions o = mutual();
+  o.trusted_ca_pem = middle.pem();
+  const PeerInfo peer = accepted(o, &client).peer;
+  EXPECT_TRUE((*ServerPolicy::make(o))->trusts(peer));
+  EXPECT_FALSE((*ServerPolicy::make(mutual()))->trusts(peer));
+}
+
 std::string answered_by(const ServerPolicyOptions& o, const std::string& sni, const char* suite = nullptr, int version = TLS1_3_VERSION) {
   auto policy = ServerPolicy::make(o);
   EXPECT_TRUE(policy.has_value()) << policy.error();

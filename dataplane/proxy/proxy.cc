@@ -53,19 +53,20 @@ Proxy::ClusterState& Proxy::cluster_state(tables::ClusterId id) {
   return *clusters_[id];
 }
 
-// A connection ends with a push only when its listener or chain is gone, its client-certificate rule became stricter or its trust changed.
+// A connection ends with a push only when its listener or chain is gone, its client-certificate rule became stricter or its root was
+// removed.
 void Proxy::adopt() {
   const tables::Snapshot& t = *c_.tables;
   generation_ = t.generation;
   listeners_ = t.listeners;
-  std::vector<DownstreamId> gone;
+  std::vector<std::pair<DownstreamId, DrainReason>> gone;
   downstreams_.for_each([&](DownstreamId id, Downstream& d) {
     if (d.ready_probe || d.chain == nullptr) return;
     const auto listener = find_listener(d.local);
     const auto* chain = listener == nullptr ? nullptr : find_chain(d, *listener);
-    if (chain == nullptr || !still_served(d, **chain)) gone.push_back(id);
+    if (const auto why = not_served(d, chain == nullptr ? nullptr : chain->get())) gone.emplace_back(id, *why);
   });
-  for (DownstreamId id : gone) drain_connection(id);
+  for (const auto& [id, why] : gone) drain_connection(id, why);
 
   std::unordered_map<tables::ClusterId, std::unordered_set<uint32_t>> live;
   c_.connections.sweep([&](tables::ClusterId cluster, uint32_t endpoint) {
@@ -116,7 +117,7 @@ void Proxy::drain() {
   downstreams_.for_each([&](DownstreamId id, Downstream& d) {
     if (!d.ready_probe) all.push_back(id);
   });
-  for (DownstreamId id : all) drain_connection(id);
+  for (DownstreamId id : all) drain_connection(id, DrainReason::kShutdown);
 }
 
 void Proxy::write_log(const std::vector<std::shared_ptr<const tables::AccessLog>>& logs, const RecordSource& source, Flags flags) {
