@@ -17,6 +17,7 @@
 #include "ctrl/admin/endpoints.h"
 #include "ctrl/agent/agent.h"
 #include "ctrl/agent/dump.h"
+#include "ctrl/explain/explain.h"
 #include "ctrl/log/console.h"
 #include "ctrl/log/writer.h"
 #include "dataplane/metrics.h"
@@ -70,7 +71,7 @@ std::expected<net::Config, std::string> net_config(const agent::Bootstrap& b, co
 
 class Gateway {
  public:
-  explicit Gateway(const agent::Bootstrap& bootstrap) : b_(bootstrap) {}
+  Gateway(const agent::Bootstrap& bootstrap, const std::optional<DevOptions>& dev) : b_(bootstrap), dev_options_(dev) {}
   ~Gateway() {
     stop_workers();
     workers_.clear();  // before what they use
@@ -168,6 +169,12 @@ class Gateway {
   std::expected<void, std::string> run(sigset_t signals) {
     // New tables must not wait behind the load that they steer; where we may not (no root), they wait a little.
     (void)setpriority(PRIO_PROCESS, id_t(gettid()), -5);
+    std::unique_ptr<Dev> dev;
+    if (dev_options_) {
+      auto started = Dev::start(*dev_options_, b_, console_);
+      if (!started) return std::unexpected(started.error());
+      dev = std::move(*started);
+    }
     agent::Agent agent(
         b_,
         [this](std::shared_ptr<const tables::Snapshot> s) {
@@ -227,6 +234,16 @@ class Gateway {
     p.config_dump_json = [&agent] { return agent.ask([&] { return agent.config_dump_json(); }).value_or("{}"); };
     p.clusters_text = [this, &agent] { return agent.ask([&] { return clusters_text(agent.snapshot().get(), view()); }).value_or(""); };
     p.certs_json = [&agent] { return agent.ask([&] { return agent.certs_json(); }).value_or("{}"); };
+    p.explain = [&agent](const std::string& text, bool json) -> std::expected<std::string, std::string> {
+      const auto question = explain::parse_question(text);
+      if (!question) return std::unexpected(question.error());
+      const auto snapshot = agent.ask([&] { return agent.snapshot(); }).value_or(nullptr);
+      if (snapshot == nullptr) return std::unexpected("there are no tables yet");
+      const auto answer = explain::explain(*snapshot, *question);
+      if (!answer) return std::unexpected(answer.error());
+      const auto nowhere = [](const explain::Origin&) { return std::string(); };
+      return json ? explain::render_json(*answer, nowhere) : explain::render_text(*answer, nowhere);
+    };
     p.log_level = [this] { return std::string(log::name_of(console_.level())) + "\n"; };
     p.set_log_level = [this](std::string_view name) { console_.set_level(*log::level_of(name)); };
     p.drain = [this] { drain_asked_ = true; };
@@ -275,6 +292,7 @@ class Gateway {
   }
 
   const agent::Bootstrap& b_;
+  const std::optional<DevOptions>& dev_options_;
   log::Console console_{STDOUT_FILENO};
   std::optional<drivers::Eal> eal_;
   std::vector<std::unique_ptr<MbufPool>> pools_;
@@ -295,14 +313,14 @@ class Gateway {
 
 }  // namespace
 
-std::expected<void, std::string> run_gateway(const agent::Bootstrap& bootstrap) {
+std::expected<void, std::string> run_gateway(const agent::Bootstrap& bootstrap, const std::optional<DevOptions>& dev) {
   // Signals are taken by the control thread when it looks for them; every thread started from here on inherits the mask.
   sigset_t signals;
   sigemptyset(&signals);
   for (int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, s);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
-  Gateway gateway(bootstrap);
+  Gateway gateway(bootstrap, dev);
   if (auto ok = gateway.start(); !ok) return ok;
   return gateway.run(signals);
 }

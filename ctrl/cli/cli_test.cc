@@ -86,5 +86,71 @@ TEST_F(Sluicectl, CheckOfTheDemoIsGood) {
       << err.str();
 }
 
+struct Explain : Sluicectl {
+  const std::string demo = std::string(SLUICE_SOURCE_ROOT) + "/configs/demo/";
+  explain::Question question{.url = "https://shop.example.com/", .principal = "spiffe://cluster.local/ns/shop/sa/client"};
+  std::string text(bool json = false) {
+    out.str("");
+    EXPECT_EQ(sluice::cli::explain("", question, {.dir = demo + "istio", .mesh = demo + "mesh.yaml"}, json, streams), kOk) << err.str();
+    return out.str();
+  }
+};
+
+TEST_F(Explain, SaysEachStepOfAnAllowedRequestWithItsLine) {
+  const std::string t = text();
+  for (const char* step :
+       {"listener  0.0.0.0_443", "a client certificate is required  [Gateway shop/edge ", "gateway.yaml:4:18]",
+        "host      shop.example.com:443", "missed    - route 0: the path '/' is not prefix /bench",
+        "route     route 1: prefix /  [VirtualService shop/shop ",
+        "policy    - ALLOW ns[shop]-policy[passthrough]-rule[0]: just missed: wants port 15443; it is 443",
+        "verdict   allowed: ALLOW ns[shop]-policy[client-may-shop]-rule[0]  [AuthorizationPolicy shop/client-may-shop ",
+        "policies.yaml:14:5]", "cluster   outbound|8080|v1|web.shop.svc.cluster.local, 90 of 100", "endpoint  10.20.0.2:8080: could serve"})
+    EXPECT_NE(t.find(step), std::string::npos) << step << "\n" << t;
+}
+
+TEST_F(Explain, SaysWhyNotAndWhatTheAnswerIs) {
+  question.principal = "spiffe://cluster.local/ns/shop/sa/other";
+  std::string t = text();
+  EXPECT_NE(t.find("just missed: wants a principal that is 'spiffe://cluster.local/ns/shop/sa/client'; it is "
+                   "'spiffe://cluster.local/ns/shop/sa/other'"),
+            t.npos)
+      << t;
+  EXPECT_NE(t.find("answer    403 rbac_access_denied_matched_policy[none]"), t.npos) << t;
+  question.principal.clear();
+  EXPECT_NE(text().find("refused in the handshake: a client certificate is required"), t.npos);
+  question = {.url = "http://shop.example.com/bench/../bench"};
+  t = text();
+  EXPECT_NE(t.find("path      becomes '/bench'"), t.npos) << t;
+  EXPECT_EQ(t.find("answer"), t.npos) << t;
+  question = {.method = "get", .url = "http://shop.example.com/"};
+  EXPECT_NE(text().find("answer    400 http1.codec_error"), t.npos);
+  question = {.url = "http://shop.example.com:81/"};
+  EXPECT_NE(text().find("no listener on port 81; there are: 0.0.0.0:80"), t.npos);
+  question = {.url = "https://other.example.com:15443/"};
+  EXPECT_NE(text().find("filter_chain_not_found"), t.npos);
+}
+
+TEST_F(Explain, QuestionsGoOverTheAdminSocketAndComeBackWhole) {
+  question.headers = {{"x-a", "1: 2"}, {"cookie", "a=b&c%20"}};
+  question.sni = "";
+  question.to = IpAddress(Ipv4{0x0a000001});
+  const auto back = explain::parse_question(explain::write_question(question));
+  ASSERT_TRUE(back.has_value());
+  EXPECT_EQ(explain::write_question(*back), explain::write_question(question));
+  admin::Server with;
+  std::string asked;
+  admin::add_admin(with, {.explain = [&](const std::string& q, bool) -> std::expected<std::string, std::string> {
+                     asked = q;
+                     return "steps\n";
+                   }});
+  ASSERT_TRUE(with.listen_unix(dir / "e"));
+  with.start();
+  EXPECT_EQ(sluice::cli::explain(dir / "e", question, {}, false, streams), kOk);
+  EXPECT_EQ(out.str(), "steps\n");
+  EXPECT_EQ(asked, explain::write_question(question));
+  EXPECT_EQ(run("explain GET ftp://x -d " + demo + "istio"), 1);
+  EXPECT_EQ(run("explain GET http://x/ -H nonsense -d " + demo + "istio"), 2);
+}
+
 }  // namespace
 }  // namespace sluice::cli

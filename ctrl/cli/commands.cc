@@ -54,4 +54,25 @@ int check(const std::string& dir, const std::string& mesh, Streams s) {
   return errors == 0 ? kOk : kFailed;
 }
 
+int explain(const std::string& socket, const explain::Question& question, const OfflineOptions& directory, bool json, Streams s) {
+  if (directory.dir.empty())
+    return print(
+        socket, "GET",
+        std::string("/explain?format=") + (json ? "json" : "text") + "&question=" + admin::encoded(explain::write_question(question)), s);
+  const auto offline = load_offline(directory);
+  if (!offline) {
+    s.err << offline.error();
+    return kFailed;
+  }
+  s.err << offline->refused;
+  const auto answer = explain::explain(*offline->tables, question);
+  if (!answer) {
+    s.err << "sluicectl: " << answer.error() << "\n";
+    return kFailed;
+  }
+  const auto place = [&](const explain::Origin& o) { return offline->place_of(o); };
+  s.out << (json ? explain::render_json(*answer, place) : explain::render_text(*answer, place));
+  return kOk;
+}
+
 }  // namespace sluice::cli

@@ -5,6 +5,8 @@
 #include <ostream>
 #include <string>
 
+#include "ctrl/cli/offline.h"
+
 namespace sluice::cli {
 
 constexpr int kOk = 0, kFailed = 1, kUsage = 2, kSecurityRefused = 3;
@@ -21,5 +23,9 @@ int print(const std::string& socket, const std::string& method, const std::strin
 // Everything that is wrong or leads nowhere in a folder (or file) of Istio YAML, "-" for stdin. kFailed if there is an error; warnings
 // alone are kOk.
 int check(const std::string& dir, const std::string& mesh, Streams s);
+
+// What would become of a request: asked of the gateway's running tables, or of a directory (directory.dir not empty) with the places in its
+// YAML.
+int explain(const std::string& socket, const explain::Question& question, const OfflineOptions& directory, bool json, Streams s);
 
 }  // namespace sluice::cli

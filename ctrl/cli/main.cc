@@ -41,6 +41,45 @@ int main(int argc, char** argv) {
   check_command->add_option("--mesh", mesh, "MeshConfig, a file");
   check_command->callback([&] { code = check(folder, mesh, streams); });
 
+  sluice::explain::Question question;
+  OfflineOptions directory;
+  std::vector<std::string> headers, labels;
+  std::string from, to, sni, authorization = "deny";
+  auto* explain_command = app.add_subcommand(
+      "explain",
+      "what would become of a request: each step, each policy that matched or just missed, by the running tables or a folder (-d)");
+  explain_command->add_option("method", question.method, "GET, POST, ...")->required();
+  explain_command->add_option("url", question.url, "http://HOST[:PORT]/PATH or https://...")->required();
+  explain_command->add_option("-H,--header", headers, "'name: value', repeatable")->take_all();
+  explain_command->add_option("--principal", question.principal, "the client's verified identity, spiffe://...");
+  auto* sni_option = explain_command->add_option("--sni", sni, "server name of the handshake; default: the URL's host");
+  explain_command->add_option("--from", from, "the client's address")->capture_default_str();
+  explain_command->add_option("--to", to, "which of the gateway's addresses was asked");
+  explain_command->add_flag("--json", json, "as JSON");
+  auto* folder_option = explain_command->add_option("-d,--dir,--directory", directory.dir, "a folder of Istio YAML instead of the gateway");
+  explain_command->add_option("--mesh", directory.mesh, "with -d: MeshConfig, a file")->needs(folder_option);
+  explain_command->add_option("--label", labels, "with -d: the gateway's labels, KEY=VALUE")->needs(folder_option);
+  explain_command->add_option("--namespace", directory.ns, "with -d: the gateway's namespace")->needs(folder_option);
+  explain_command->add_option("--authorization-default", authorization, "with -d: deny or allow")
+      ->needs(folder_option)
+      ->check(CLI::IsMember({"deny", "allow"}))
+      ->capture_default_str();
+  explain_command->callback([&] {
+    if (*sni_option) question.sni = sni;
+    std::string text = sluice::explain::write_question(question);
+    for (const std::string& h : headers) text += "header " + h + "\n";
+    if (!from.empty()) text += "from " + from + "\n";
+    if (!to.empty()) text += "to " + to + "\n";
+    for (const std::string& l : labels) directory.labels[l.substr(0, l.find('='))] = l.find('=') == l.npos ? "" : l.substr(l.find('=') + 1);
+    directory.deny_by_default = authorization == "deny";
+    if (const auto whole = sluice::explain::parse_question(text)) {
+      code = sluice::cli::explain(socket, *whole, directory, json, streams);
+    } else {
+      std::cerr << "sluicectl: " << whole.error() << "\n";
+      code = kUsage;
+    }
+  });
+
   std::string level;
   auto* logging = app.add_subcommand("logging", "show or set the log level");
   logging->add_option("level", level, "debug, info, warning, error or off");

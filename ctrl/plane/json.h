@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-namespace sluice::plane {
+#include "dataplane/base/json.h"
 
-std::string json_quoted(std::string_view s);
+namespace sluice::plane {
 
 struct Json {
   std::string text;

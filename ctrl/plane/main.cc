@@ -8,8 +8,7 @@
 #include <iostream>
 #include <sstream>
 
-#include "ctrl/plane/server.h"
-#include "ctrl/plane/watch.h"
+#include "ctrl/plane/control.h"
 
 namespace {
 using namespace sluice::plane;
@@ -19,41 +18,22 @@ void say(const std::string& line) {
   std::fflush(stdout);
 }
 
-std::string count(const World& w) { return std::to_string(w.configs.size()) + " objects"; }
-
-// Serves until SIGTERM or SIGINT. A directory that is wrong changes nothing and says why.
-int serve(const std::string& dir, const std::string& mesh, ServerOptions options, World first) {
+// Serves until SIGTERM or SIGINT.
+int serve(ControlOptions options) {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int s : {SIGTERM, SIGINT}) sigaddset(&signals, s);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   (void)setpriority(PRIO_PROCESS, 0, -5);  // an edit must not wait behind the machine's load; without root it may
-  const std::string listen = options.listen, objects = count(first);
-  Watch watch({dir, mesh});
-  Server server(std::move(options), std::make_shared<const World>(std::move(first)), say);
-  if (const auto ok = server.start(); !ok) {
-    std::cerr << "sluice-control: " << ok.error() << "\n";
+  const auto control = Control::start(std::move(options));
+  if (!control) {
+    std::cerr << "sluice-control: " << control.error() << "\n";
     return 1;
   }
-  say(objects + "; serving on " + listen);
-  for (;;) {
-    if (watch.changed(50)) {
-      Loaded loaded = load_directory(dir, mesh);
-      std::cerr << render(loaded.issues) << std::flush;
-      if (has_errors(loaded.issues)) {
-        say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + dir + "; the last good version stays");
-      } else {
-        const std::string what = count(loaded.world);
-        server.replace(std::make_shared<const World>(std::move(loaded.world)));
-        say("pushed: " + what);
-      }
-    }
-    const timespec none{};
-    if (sigtimedwait(&signals, nullptr, &none) > 0) {
-      say("stopped");
-      return 0;
-    }
-  }
+  const timespec none{};
+  while (sigtimedwait(&signals, nullptr, &none) <= 0) (*control)->poll(50);
+  say("stopped");
+  return 0;
 }
 
 int write_answers(const World& world, const std::string& node_file, const std::string& out_dir, const TranslateOptions& options) {
@@ -119,11 +99,12 @@ int main(int argc, char** argv) {
     std::cerr << "--tls-ca, --tls-cert and --tls-key belong together\n";
     return 2;
   }
+  options.translation.deny_by_default = authorization == "deny";
+  const auto problems = [](const std::string& text) { std::cerr << text << std::flush; };
+  if (run->parsed()) return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .say = say, .problems = problems});
   Loaded loaded = load_directory(dir, mesh);
-  std::cerr << render(loaded.issues);
+  problems(render(loaded.issues));
   if (has_errors(loaded.issues)) return 1;
   if (check->parsed()) return 0;
-  options.translation.deny_by_default = authorization == "deny";
-  if (run->parsed()) return serve(dir, mesh, std::move(options), std::move(loaded.world));
   return write_answers(loaded.world, node, out, options.translation);
 }

@@ -56,11 +56,12 @@ def fetch(cache):
     os.makedirs(cache, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as work:
         try:
-            subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=work, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(["npm", "pack", "--loglevel=error", PACKAGE], cwd=work, check=True, capture_output=True, text=True)
         except FileNotFoundError:
             sys.exit(f"{PACKAGE}: no npm here to fetch it with; run ./run setup")
         except subprocess.CalledProcessError as e:
-            sys.exit(f"{PACKAGE}: npm pack failed ({e.returncode}); is the npm registry reachable? (npm config get registry)")
+            why = [line for line in e.stderr.splitlines() if "log of this run" not in line]
+            sys.exit("\n".join(why[:6] + [f"{PACKAGE}: npm pack failed ({e.returncode}); is the npm registry reachable, its certificate trusted (NODE_EXTRA_CA_CERTS)?"]))
         got = [f for f in os.listdir(work) if f.endswith(".tgz")]
         if len(got) != 1 or not right(os.path.join(work, got[0])):
             sys.exit(f"{PACKAGE}: what the registry gave is not what is pinned in {__file__} (sha512); refusing it")

@@ -53,6 +53,20 @@ Proxy::ClusterState& Proxy::cluster_state(tables::ClusterId id) {
   return *clusters_[id];
 }
 
+uint64_t Proxy::waiting() const {
+  uint64_t n = 0;
+  for (const auto& c : clusters_)
+    if (c != nullptr) n += c->waiting.size();
+  return n;
+}
+
+int64_t Proxy::circuit_units() const {
+  int64_t n = 0;
+  for (const auto& c : clusters_)
+    for (size_t r = 0; c != nullptr && r < size_t(upstream::Resource::kCount); r++) n += c->lease.used(upstream::Resource(r));
+  return n;
+}
+
 // A connection ends with a push only when its listener or chain is gone, its client-certificate rule became stricter or its root was
 // removed.
 void Proxy::adopt() {

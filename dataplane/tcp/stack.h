@@ -52,8 +52,9 @@ struct Config {
   Usec rto_min = 200 * kMs;  // below RFC 6298's SHOULD of 1 s, as Linux and others have it
   Usec rto_initial = 1 * kSec;
   Usec rto_max = 60 * kSec;
-  uint8_t retransmits_max = 15;  // without any answer: kRetransmitTimeout (with these timers after about 15 minutes, RFC 1122 4.2.3.5)
-  uint8_t syn_retries = 5;       // of a connect() without a timeout of its own
+  uint8_t retransmits_max =
+      15;                   // without any answer: kRetransmitTimeout (with these timers after 8 minutes or more; RFC 9293 SHLD-11: 100 s)
+  uint8_t syn_retries = 7;  // of a connect() without a timeout of its own: 183 s (RFC 9293 MUST-23: at least 3 minutes)
   uint8_t synack_retries = 5;
   Usec delayed_ack = 25 * kMs;
   Usec time_wait = kTimeWait;

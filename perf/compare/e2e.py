@@ -3,7 +3,8 @@
 
 Every peer forwards to the same nginx. Sluice owns the gateway's ends of the veths (AF_XDP or AF_PACKET); Envoy, nginx and HAProxy use the kernel's TCP on the same
 ends. Rounds are interleaved, so a busy moment hits everybody. `direct` is wrk to the origin's own address through a kernel that routes: a ceiling of the client and
-the origin. Figures are for this machine in this minute: compare columns, not days. Envoy is taken from $ENVOY or PATH; a peer that is missing is said to be."""
+the origin. The echo lines are the port's own ceiling on a veth pair of the same kind: frames that do nothing but come in and go back (perf/echo), beside the frames that
+one request costs Sluice on its two ports. Figures are for this machine in this minute: compare columns, not days. Envoy is taken from $ENVOY or PATH; a peer that is missing is said to be."""
 import argparse
 import json
 import os
@@ -166,6 +167,28 @@ class Bench:
         scale = {"us": 1e-3, "ms": 1, "s": 1e3}
         return (float(rate[1]) if rate else 0), (float(p99[1]) * scale[p99[2]] if p99 else 0), errors[1] if errors else ""
 
+    def echo(self, size):
+        """Frames per second that a bare echo returns on a port like the gateway's, and TSC cycles a frame on its core."""
+        ends = ("be0", "be1")
+        self.net.run("gateway", "ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+        for dev in ends:
+            self.net.run("gateway", "sysctl", "-qw", f"net.ipv6.conf.{dev}.disable_ipv6=1")
+            self.net.run("gateway", "ethtool", "-K", dev, "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off", check=False)
+            self.net.run("gateway", "ip", "link", "set", dev, "up")
+        log = os.path.join(self.w, f"echo{size}.log")
+        echo = self.net.start("gateway", f"{BUILD}/perf/echo/sluice-echo", "echo", f"auto:{ends[0]}", "60", str(os.cpu_count() - 1), log=log)
+        wait_for(lambda: "memory:" in text_of(log), 10)
+        out = self.net.run("gateway", f"{BUILD}/perf/echo/sluice-echo", "blast", f"auto:{ends[1]}", str(size), "3", "0", check=False).stdout
+        self.net.stop(echo)
+        self.net.run("gateway", "ip", "link", "del", ends[0])
+        rate, cycles = re.search(r"\((\d+)/s\)", out), re.search(r"echoed .* (\d+) TSC cycles", text_of(log))
+        return (int(rate[1]) if rate else 0), (int(cycles[1]) if cycles else 0)
+
+    def sluice_frames(self):
+        text = self.net.run("gateway", "curl", "-s", "http://127.0.0.1:15090/stats/prometheus", check=False).stdout
+        total = lambda name: sum(float(v) for v in re.findall(rf"^{name}{{[^}}]*}} ([0-9.e+]+)$", text, re.M))  # noqa: E731
+        return total("sluice_port_frames_total"), total("istio_requests_total")
+
     def run(self):
         make_ca(self.w)
         make_certificate(self.w, "gateway", "DNS:shop.example.com")
@@ -173,16 +196,23 @@ class Bench:
         self.net.up()
         self.net.start("backend", "nginx", "-c", self.write("origin.conf", NGINX_ORIGIN.format(w=self.w)))
         time.sleep(0.5)
-        results = {}
+        results, echoes, per_request = {}, {64: [], 1514: []}, {}
         rows = self.peers()
         for round_number in range(self.o.rounds):
+            for size, values in echoes.items():
+                values.append(self.echo(size))
+                print(f"  round {round_number + 1} echo {size} B: {values[-1][0]} frames/s each way, {values[-1][1]} TSC cycles a frame", flush=True)
             for name, peer in rows.items():
                 started = self.start(peer)
                 try:
                     urls = [("plain", "http://10.20.0.2:8080/bench")] if peer is None else [("plain", PLAIN), ("TLS", TLS)]
                     for kind, url in urls:
+                        before = self.sluice_frames() if peer == "sluice" else None
                         rate, p99, errors = self.wrk(url)
                         results.setdefault((name, kind), []).append((rate, p99))
+                        if before:
+                            frames, requests = (a - b for a, b in zip(self.sluice_frames(), before))
+                            per_request[kind] = frames / max(requests, 1)
                         print(f"  round {round_number + 1} {name} {kind}: {rate:.0f} requests/s, p99 {p99:.2f} ms {errors}", flush=True)
                 finally:
                     for p in started:
@@ -194,6 +224,11 @@ class Bench:
             rates = [r for r, _ in values]
             print(f"  {name:<24}{kind:<6} {statistics.median(rates):>9.0f} requests/s ({min(rates):.0f} to {max(rates):.0f}), p99 {statistics.median(p for _, p in values):.2f} ms")
 
+        for size, values in echoes.items():
+            rates = [r for r, _ in values]
+            print(f"  port's ceiling, echo of {size:>4} B  {statistics.median(rates):>9.0f} frames/s ({min(rates)} to {max(rates)}), {statistics.median(c for _, c in values):.0f} TSC cycles a frame")
+        for kind, frames in per_request.items():
+            print(f"  sluice {kind}: {frames:.1f} frames a request on both ports, in and out together (an echo is 2)")
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

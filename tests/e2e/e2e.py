@@ -217,11 +217,70 @@ def start_errors(w):
 
 
 def ends(w):
-    wrk = subprocess.Popen(["ip", "netns", "exec", "e2eclient", "wrk", "-t1", "-c20", "-d4s", "http://shop.example.com/x"], stdout=subprocess.PIPE, text=True)
+    wrk = subprocess.Popen(["ip", "netns", "exec", w.net.ns("client"), "wrk", "-t1", "-c20", "-d4s", "http://shop.example.com/x"], stdout=subprocess.PIPE, text=True)
     time.sleep(1)
     code = w.net.stop(w.gateway, signal.SIGTERM, 20)
     wrk.communicate()
     check("SIGTERM under load: exit code 0", code == 0, code)
+
+
+DEV_YAML = """apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: default}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: web, namespace: default}
+spec:
+  hosts: [web.default.svc.cluster.local]
+  resolution: STATIC
+  ports: [{number: 8080, name: http, protocol: HTTP}]
+  endpoints: [{address: 10.10.0.2}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: all, namespace: default}
+spec:
+  hosts: ["*"]
+  gateways: [edge]
+  http:
+  - match: [{uri: {prefix: /bytes}}]
+    route: [{destination: {host: web.default.svc.cluster.local}}]
+"""
+
+
+def dev(w):
+    """One process and one folder: the control plane inside, a TAP whose other end is the kernel's."""
+    folder, log = os.path.join(w.work, "dev"), os.path.join(w.work, "dev.log")
+    os.mkdir(folder)
+
+    def write(text):
+        with open(os.path.join(folder, "all.yaml"), "w") as f:
+            f.write(text)
+
+    def get(path):
+        return w.net.run("gateway", "curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", "http://10.10.0.1" + path, check=False).stdout
+
+    write(DEV_YAML.replace("kind: Gateway", "kind: Gatway"))
+    wrong = w.net.run("gateway", SLUICE, "run", "--dev", "-d", folder, check=False, timeout=60)
+    check("run --dev refuses a wrong folder at its place", wrong.returncode == 1 and "all.yaml:2:7" in wrong.stderr and "Gateway" in wrong.stderr, wrong.stderr)
+    write(DEV_YAML)
+    p = w.net.start("gateway", SLUICE, "run", "--dev", "-d", folder, "--authorization-default", "allow", log=log)
+    up = wait_for(lambda: p.poll() is not None or "sluice: ready" in text_of(log), 30) and p.poll() is None
+    check("run --dev starts", up, text_of(log))
+    w.net.start("gateway", sys.executable, os.path.join(HERE, "sink.py"), "10.10.0.2")
+    check("run --dev serves from the machine it runs on", wait_for(lambda: get("/bytes/100000") == "200 100000", 10), get("/bytes/100000"))
+    write(DEV_YAML.replace("prefix: /bytes", "prefix: /hash"))
+    check("run --dev follows an edit", wait_for(lambda: get("/bytes/1").startswith("404"), 5), get("/bytes/1"))
+    write("kind: [")
+    wait_for(lambda: "the last good version stays" in text_of(log), 5)
+    check("run --dev keeps the last good version", get("/hash").startswith("200"), get("/hash") + text_of(log))
+    code = w.net.stop(p, signal.SIGTERM, 20)
+    check("run --dev ends with SIGTERM, exit code 0", code == 0, code)
 
 
 def main():
@@ -243,6 +302,7 @@ def main():
                 accounts(w, "after the faults")
                 ends(w)
                 start_errors(w)
+                dev(w)
         finally:
             w.net.close()
     print(f"{passed} passed, {failed} failed")

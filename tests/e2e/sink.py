@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""An origin for end-to-end tests, on 10.20.0.2 and 10.20.0.3 port 8080 (plain HTTP/1.1, threads):
+"""An origin for end-to-end tests, on 10.20.0.2 and 10.20.0.3 (or the addresses given) port 8080 (plain HTTP/1.1, threads):
 GET /bytes/N   N bytes of a fixed pattern      PUT or POST /hash   the SHA-256 of the body       GET /   its address
 10.20.0.4:8080 misbehaves: /hang says nothing, /stuck reads no body and ends after 6 s, /reset resets, /close ends, /lie promises more than it sends, /garbage is no HTTP."""
 import hashlib
 import socket
 import socketserver
+import sys
 import threading
 import time
 
@@ -85,7 +86,7 @@ class Server(socketserver.ThreadingTCPServer):
         pass
 
 
-for address, kind in (("10.20.0.2", Good), ("10.20.0.3", Good), ("10.20.0.4", Bad)):
+for address, kind in [(a, Good) for a in sys.argv[1:]] or (("10.20.0.2", Good), ("10.20.0.3", Good), ("10.20.0.4", Bad)):
     threading.Thread(target=Server((address, 8080), kind).serve_forever, daemon=True).start()
 print("ready", flush=True)
 threading.Event().wait()

@@ -1,0 +1,34 @@
+// The control plane whole: a directory of Istio YAML, checked as one, watched, served over delta ADS. `sluice-control run` is this and its
+// options; `sluice run --dev` hosts it in the gateway's process. A directory that is wrong at the start is not served; one that becomes
+// wrong changes nothing and says why. Thread: start() and poll() on one; streams on the server's.
+#pragma once
+#include <expected>
+#include <memory>
+#include <string>
+
+#include "ctrl/plane/server.h"
+#include "ctrl/plane/watch.h"
+#include "ctrl/plane/world.h"
+
+namespace sluice::plane {
+
+struct ControlOptions {
+  std::string dir, mesh;  // a folder (or file) of Istio YAML; a file of MeshConfig, or empty
+  ServerOptions server;
+  Server::Log say;       // one line: what happened
+  Server::Log problems;  // what is wrong with the directory, at its places (issue.h), lines with their ends
+};
+
+class Control {
+ public:
+  static std::expected<std::unique_ptr<Control>, std::string> start(ControlOptions options);
+  void poll(int wait_ms);  // waits at most so long for a change, and serves it
+
+ private:
+  Control(ControlOptions options, World world);
+  const ControlOptions options_;
+  Watch watch_;
+  Server server_;
+};
+
+}  // namespace sluice::plane
