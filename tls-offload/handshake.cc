@@ -96,11 +96,7 @@ int on_verify(X509_STORE_CTX* ctx, void*) {
     return 0;
   }
   h->refusal_ = refuse_peer(X509_STORE_CTX_get0_cert(ctx), h->policy_->state());
-  if (h->refusal_.empty()) {
-    const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(ctx);  // leaf first, the trusted certificate last
-    h->trust_anchor_ = fingerprint(sk_X509_value(chain, sk_X509_num(chain) - 1));
-    return 1;
-  }
+  if (h->refusal_.empty()) return 1;
   // An error without an alert of its own in libssl's table: it sends certificate_unknown, as Envoy does.
   X509_STORE_CTX_set_error(ctx, X509_V_ERR_PERMITTED_VIOLATION);
   return 0;
@@ -228,7 +224,8 @@ std::unique_ptr<PeerInfo> ServerHandshake::describe() {
     sk_X509_push(chain.get(), sk_X509_value(rest, i));
   }
   if (!describe_peer(leaf, chain.get(), *peer)) return nullptr;
-  peer->trust_anchor = trust_anchor_;
+  STACK_OF(X509)* verified = SSL_get0_verified_chain(ssl);
+  if (sk_X509_num(verified) > 0) peer->trust_anchor = anchor_of(sk_X509_value(verified, sk_X509_num(verified) - 1));
   return peer;
 }
 

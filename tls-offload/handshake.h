@@ -36,8 +36,7 @@ class ServerHandshake {
   uint32_t secret_bytes_ = 0;
   uint64_t bytes_in_ = 0;
   int64_t wall_us_ = 0;
-  std::string refusal_;       // why on_verify said no, beyond OpenSSL's words
-  std::string trust_anchor_;  // what it said yes by
+  std::string refusal_;  // why on_verify said no, beyond OpenSSL's words
 };
 
 }  // namespace sluice::tls

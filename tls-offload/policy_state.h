@@ -4,6 +4,7 @@
 #include <openssl/x509.h>
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,8 +43,9 @@ struct ServerPolicy::State {
   ClientCert client_cert = ClientCert::kNone;
   bool require_one_spiffe_uri = false;
   std::vector<std::function<bool(SanType, std::string_view)>> san_matchers;
-  std::string alpn;                        // wire format
-  std::vector<std::string> trust_anchors;  // SHA-256 in hex of each certificate of trusted_ca_pem, sorted
+  std::set<std::string, std::less<>> denied_uris, revoked_serials;
+  std::set<uint64_t> anchors;  // anchor_of() of each trusted certificate
+  std::string alpn;            // wire format
   int64_t expire_us = 0;
 
   // Those that answer `sni`, best first; never empty.

@@ -20,9 +20,9 @@ struct PeerInfo {
   std::vector<std::string> uri_sans, dns_sans, email_sans;
   std::string subject;  // RFC 2253
   std::string sha256_hex, serial;
-  std::string trust_anchor;                // SHA-256 in hex of the trusted certificate that its chain ended at
   std::string pem_escaped, chain_escaped;  // URL-encoded PEM, as in x-forwarded-client-cert
   std::string local_uri_san;               // of our own certificate
+  uint64_t trust_anchor = 0;               // which trusted certificate vouched for it (ServerPolicy::still_trusts)
 };
 
 class Terminator : public StreamLayer {

@@ -170,7 +170,7 @@ std::optional<DrainReason> Proxy::not_served(const Downstream& d, const tables::
   if (d.peer == nullptr) return std::nullopt;
   if (!d.peer->certificate) return now->client_certificate_required ? std::optional(DrainReason::kClientCertificate) : std::nullopt;
   if (now->tls->client_cert() == tls::ClientCert::kNone) return std::nullopt;
-  if (!now->tls->trusts(*d.peer)) return DrainReason::kTrustRemoved;
+  if (!now->tls->still_trusts(*d.peer)) return DrainReason::kTrustRemoved;
   return now->tls->refuses(*d.peer).empty() ? std::nullopt : std::optional(DrainReason::kClientCertificate);
 }
 
