@@ -152,5 +152,67 @@ TEST_F(Explain, QuestionsGoOverTheAdminSocketAndComeBackWhole) {
   EXPECT_EQ(run("explain GET http://x/ -H nonsense -d " + demo + "istio"), 2);
 }
 
+struct Diff : Sluicectl {
+  const std::string demo = std::string(SLUICE_SOURCE_ROOT) + "/configs/demo/";
+  // The demo with a file's text changed.
+  std::string changed(const std::string& file, const std::string& from, const std::string& to) {
+    const auto copy = dir / "changed";
+    std::filesystem::remove_all(copy);
+    std::filesystem::copy(demo + "istio", copy);
+    std::stringstream text;
+    text << std::ifstream(copy / file).rdbuf();
+    std::string s = text.str();
+    EXPECT_NE(s.find(from), s.npos) << from;
+    for (size_t at = 0; (at = s.find(from, at)) != s.npos; at += to.size()) s.replace(at, from.size(), to);
+    std::ofstream(copy / file) << s;
+    return copy;
+  }
+  std::string text(const std::string& before, const std::string& after) {
+    out.str("");
+    EXPECT_EQ(diff("", {.dir = before, .mesh = demo + "mesh.yaml"}, {.dir = after, .mesh = demo + "mesh.yaml"}, streams), kOk) << err.str();
+    return out.str();
+  }
+};
+
+TEST_F(Diff, SaysNothingOfWhatStaysTheSame) {
+  const std::string t = text(demo + "istio", demo + "istio");
+  EXPECT_TRUE(t.starts_with("0 changes, 0 kinds of requests flip (")) << t;
+}
+
+TEST_F(Diff, AVerdictThatFlipsComesWithARequestThatFlips) {
+  const std::string after = changed("policies.yaml", "/items/*", "/things/*");
+  const std::string t = text(demo + "istio", after);
+  EXPECT_NE(
+      t.find("! GET https://shop.example.com:443/items/ --principal spiffe://cluster.local/ns/shop/sa/client\n    was to outbound|8080|v1"),
+      t.npos)
+      << t;
+  EXPECT_NE(t.find("\n    is  403 rbac_access_denied_matched_policy[none]\n    by  AuthorizationPolicy shop/client-may-shop "), t.npos)
+      << t;
+  EXPECT_EQ(t.find("undecided"), t.npos) << t;
+  // The witness flips for real: explain says so of both directories.
+  sluice::explain::Question q{.url = "https://shop.example.com:443/items/", .principal = "spiffe://cluster.local/ns/shop/sa/client"};
+  for (const auto& [folder, status] : {std::pair(demo + "istio", "\"status\":0"), std::pair(after, "\"status\":403")}) {
+    out.str("");
+    EXPECT_EQ(sluice::cli::explain("", q, {.dir = folder}, true, streams), kOk);
+    EXPECT_NE(out.str().find(status), std::string::npos) << out.str();
+  }
+}
+
+TEST_F(Diff, RoutesEndpointsAndCertificatesAreNamed) {
+  std::string t = text(demo + "istio", changed("shop.yaml", "10.20.0.3", "10.20.0.33"));
+  EXPECT_NE(t.find("- endpoint 10.20.0.3:8080 of outbound|8080|v2|web.shop.svc.cluster.local\n"), t.npos) << t;
+  EXPECT_NE(t.find("+ endpoint 10.20.0.33:8080 of outbound|8080|v2|web.shop.svc.cluster.local\n"), t.npos) << t;
+  t = text(demo + "istio", changed("routes.yaml", "prefix: /bench", "prefix: /bank"));
+  EXPECT_NE(t.find("+ route shop.example.com:443 of https.443.https-mutual.edge.shop: prefix /bank -> outbound|8080|v1"), t.npos) << t;
+  t = text(demo + "istio", changed("gateway.yaml", "/gateway.pem", "/next.pem"));
+  EXPECT_NE(t.find("+ certificate of 0.0.0.0_443: shop.example.com other.example.com: file-cert:/etc/sluice/pki/next.pem~"), t.npos) << t;
+}
+
+TEST_F(Diff, AWrongFolderIsRefusedAtItsPlace) {
+  EXPECT_EQ(diff("", {.dir = demo + "istio"}, {.dir = changed("routes.yaml", "prefix: /bench", "prefx: /bench")}, streams), kFailed);
+  EXPECT_NE(err.str().find("routes.yaml:"), std::string::npos) << err.str();
+  EXPECT_EQ(run("-s " + dir.string() + "/none diff " + demo + "istio"), 1);
+}
+
 }  // namespace
 }  // namespace sluice::cli

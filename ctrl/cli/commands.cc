@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "ctrl/admin/server.h"
+#include "ctrl/explain/diff.h"
 #include "ctrl/plane/world.h"
 
 namespace sluice::cli {
@@ -72,6 +73,25 @@ int explain(const std::string& socket, const explain::Question& question, const 
   }
   const auto place = [&](const explain::Origin& o) { return offline->place_of(o); };
   s.out << (json ? explain::render_json(*answer, place) : explain::render_text(*answer, place));
+  return kOk;
+}
+
+int diff(const std::string& socket, const OfflineOptions& from, const OfflineOptions& to, Streams s) {
+  const auto after = load_offline(to);
+  if (!after) {
+    s.err << after.error();
+    return kFailed;
+  }
+  const auto before = from.dir.empty() ? load_running(socket) : load_offline(from);
+  if (!before) {
+    s.err << before.error();
+    return kFailed;
+  }
+  s.err << after->refused;
+  s.out << explain::render_text(explain::diff(*before->tables, *after->tables), [&](const explain::Origin& o) {
+    const std::string at = after->place_of(o);
+    return at.empty() ? before->place_of(o) : at;
+  });
   return kOk;
 }
 

@@ -28,4 +28,7 @@ int check(const std::string& dir, const std::string& mesh, Streams s);
 // YAML.
 int explain(const std::string& socket, const explain::Question& question, const OfflineOptions& directory, bool json, Streams s);
 
+// What directory `to` would change against `from`, or against the running gateway where from.dir is empty. kOk whether or not they differ.
+int diff(const std::string& socket, const OfflineOptions& from, const OfflineOptions& to, Streams s);
+
 }  // namespace sluice::cli

@@ -1,6 +1,11 @@
 #include "ctrl/cli/offline.h"
 
+#include <google/protobuf/util/json_util.h>
+
 #include <algorithm>
+
+#include "ctrl/admin/server.h"
+#include "envoy/admin/v3/config_dump.pb.h"
 
 namespace sluice::cli {
 namespace {
@@ -35,6 +40,18 @@ bool has_host(const plane::Config& entry, const std::string& host) {
   return std::ranges::find(hosts, host) != hosts.end();
 }
 
+// Of a cluster, assignment, listener or route configuration.
+std::string name_of(const google::protobuf::Any& resource) {
+  const auto* type = google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(
+      resource.type_url().substr(resource.type_url().rfind('/') + 1));
+  if (type == nullptr) return {};
+  const std::unique_ptr<google::protobuf::Message> m(google::protobuf::MessageFactory::generated_factory()->GetPrototype(type)->New());
+  if (!m->ParseFromString(resource.value())) return {};
+  for (const char* field : {"name", "cluster_name"})
+    if (const auto* f = type->FindFieldByName(field)) return m->GetReflection()->GetString(*m, f);
+  return {};
+}
+
 }  // namespace
 
 std::expected<Offline, std::string> load_offline(const OfflineOptions& o) {
@@ -50,6 +67,38 @@ std::expected<Offline, std::string> load_offline(const OfflineOptions& o) {
       if (const auto ok = out.compiler->apply(std::string(plane::kTypePrefix) + std::string(plane::kTypeNames[type]), name, resource.value);
           !ok)
         out.refused += name + ": " + ok.error() + "\n";
+  NoSecrets none;
+  out.tables = out.compiler->build(none, 0);
+  return out;
+}
+
+std::expected<Offline, std::string> load_running(const std::string& socket) {
+  const auto dump = admin::ask_unix(socket, "GET", "/config_dump");
+  if (!dump) return std::unexpected(dump.error() + "\n");
+  envoy::admin::v3::ConfigDump all;
+  if (const auto ok = google::protobuf::util::JsonStringToMessage(dump->body, &all); dump->status != 200 || !ok.ok())
+    return std::unexpected("the gateway's config_dump cannot be read: " + (dump->status != 200 ? dump->body : std::string(ok.message())) +
+                           "\n");
+  Offline out{.compiler = std::make_unique<compile::Compiler>()};
+  const auto apply = [&](const google::protobuf::Any& resource) {
+    if (!resource.type_url().empty())
+      if (const auto ok = out.compiler->apply(resource.type_url(), name_of(resource), resource.value()); !ok)
+        out.refused += name_of(resource) + ": " + ok.error() + "\n";
+  };
+  for (const auto& config : all.configs()) {
+    envoy::admin::v3::ClustersConfigDump clusters;
+    envoy::admin::v3::EndpointsConfigDump endpoints;
+    envoy::admin::v3::ListenersConfigDump listeners;
+    envoy::admin::v3::RoutesConfigDump routes;
+    if (config.UnpackTo(&clusters))
+      for (const auto& c : clusters.dynamic_active_clusters()) apply(c.cluster());
+    else if (config.UnpackTo(&endpoints))
+      for (const auto& e : endpoints.dynamic_endpoint_configs()) apply(e.endpoint_config());
+    else if (config.UnpackTo(&listeners))
+      for (const auto& l : listeners.dynamic_listeners()) apply(l.active_state().listener());
+    else if (config.UnpackTo(&routes))
+      for (const auto& r : routes.dynamic_route_configs()) apply(r.route_config());
+  }
   NoSecrets none;
   out.tables = out.compiler->build(none, 0);
   return out;

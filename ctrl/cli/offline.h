@@ -30,4 +30,7 @@ struct Offline {
 // The error is all that is wrong with the directory, rendered, or what is missing to choose a Node.
 std::expected<Offline, std::string> load_offline(const OfflineOptions& options);
 
+// What a running gateway serves, by its /config_dump, compiled the same way; `world` is empty. The error says what could not be had.
+std::expected<Offline, std::string> load_running(const std::string& socket);
+
 }  // namespace sluice::cli

@@ -254,8 +254,9 @@ std::expected<Url, std::string> parse_url(const std::string& url) {
 
 class Walk {
  public:
-  Walk(const tables::Snapshot& tables, const Question& q, Url url)
+  Walk(const tables::Snapshot& tables, const Question& q, Url url, bool terse)
       : t_(tables),
+        terse_(terse),
         q_(q),
         url_(std::move(url)),
         sni_(q.sni      ? *q.sni
@@ -350,7 +351,8 @@ class Walk {
     facts_.local = local_;
     facts_.remote = {q_.from, 40000};
     facts_.tls = url_.tls;
-    if (!uris_.empty()) facts_.certificate.presented = true, facts_.certificate.uris = &uris_;
+    if (!uris_.empty() && url_.tls) facts_.certificate.presented = true, facts_.certificate.uris = &uris_;
+    if (!uris_.empty() && !url_.tls) say("chain", "the principal is not looked at: plain text proves nothing", {}, false);
     return &chain;
   }
 
@@ -429,12 +431,12 @@ class Walk {
         say("route", number(i) + words(r.match) + conditions(r.match), route_origin(r.source));
         return;
       }
-      if (++missed <= kMissedRoutesMax) {
+      if (++missed <= kMissedRoutesMax && !terse_) {
         const std::string why = why_not(r.match, head_);
         say("missed", number(i) + (why.empty() ? "only for a share of the requests" : why), route_origin(r.source), false);
       }
     }
-    if (missed > kMissedRoutesMax) say("missed", std::to_string(missed - kMissedRoutesMax) + " more", {}, false);
+    if (missed > kMissedRoutesMax && !terse_) say("missed", std::to_string(missed - kMissedRoutesMax) + " more", {}, false);
     say("route", "none");
   }
   std::string number(size_t i) const {
@@ -468,8 +470,22 @@ class Walk {
   // One filter: its policies, its verdict. On denial e_.details is the policy that matched.
   bool rbac(const tables::RbacFilter& f, const authz::Request& request) {
     if (!f.rules) return true;
-    const bool allow = f.rules->action == tables::Rbac::Action::kAllow, deny = f.rules->action == tables::Rbac::Action::kDeny;
-    const std::string kind = allow ? "ALLOW" : deny ? "DENY" : "LOG";
+    if (!terse_) policies(f, request);
+    const authz::Decision d = f.program != nullptr ? f.program->evaluate(request) : authz::Decision{};
+    const bool allowed = d.verdict == authz::Verdict::kAllow;
+    std::string by = d.policy.empty()
+                         ? f.rules->action == tables::Rbac::Action::kAllow ? "no ALLOW policy matches" : "no DENY policy matches"
+                         : (allowed ? "ALLOW " : "DENY ") + std::string(d.policy);
+    if (f.rules->action == tables::Rbac::Action::kAllow && f.rules->policies.empty()) by = "an ALLOW filter without policies denies all";
+    say("verdict", (allowed ? "allowed: " : "denied: ") + by, policy_origin(d.policy));
+    if (!allowed) e_.details = d.policy;
+    return allowed;
+  }
+
+  void policies(const tables::RbacFilter& f, const authz::Request& request) {
+    const std::string kind = f.rules->action == tables::Rbac::Action::kAllow  ? "ALLOW"
+                             : f.rules->action == tables::Rbac::Action::kDeny ? "DENY"
+                                                                              : "LOG";
     const Policies policies(request, q_.principal);
     size_t missed = 0;
     for (const Policy& p : f.rules->policies) {
@@ -486,14 +502,6 @@ class Walk {
       say("policy", kind + " " + p.name + (what || who ? ": just missed: " : ": does not match: ") + why, policy_origin(p.name), false);
     }
     if (missed > kMissedPoliciesMax) say("policy", std::to_string(missed - kMissedPoliciesMax) + " more that do not match", {}, false);
-    const authz::Decision d = f.program != nullptr ? f.program->evaluate(request) : authz::Decision{};
-    const bool allowed = d.verdict == authz::Verdict::kAllow;
-    std::string by = d.policy.empty() ? allow ? "no ALLOW policy matches" : "no DENY policy matches"
-                                      : (allow ? "ALLOW " : "DENY ") + std::string(d.policy);
-    if (allow && f.rules->policies.empty()) by = "an ALLOW filter without policies denies all";
-    say("verdict", (allowed ? "allowed: " : "denied: ") + by, policy_origin(d.policy));
-    if (!allowed) e_.details = d.policy;
-    return allowed;
   }
 
   void act() {
@@ -529,6 +537,7 @@ class Walk {
   }
 
   const tables::Snapshot& t_;
+  const bool terse_;  // decide(): nothing is said of what was passed over
   const Question& q_;
   const Url url_;
   const std::string sni_;
@@ -552,7 +561,13 @@ class Walk {
 std::expected<Explanation, std::string> explain(const tables::Snapshot& tables, const Question& question) {
   auto url = parse_url(question.url);
   if (!url) return std::unexpected(url.error());
-  return Walk(tables, question, std::move(*url)).run();
+  return Walk(tables, question, std::move(*url), false).run();
+}
+
+std::expected<Explanation, std::string> decide(const tables::Snapshot& tables, const Question& question) {
+  auto url = parse_url(question.url);
+  if (!url) return std::unexpected(url.error());
+  return Walk(tables, question, std::move(*url), true).run();
 }
 
 std::string render_text(const Explanation& e, const Place& place) {

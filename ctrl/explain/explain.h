@@ -51,6 +51,8 @@ struct Explanation {
 
 // The error says what is wrong with the question.
 std::expected<Explanation, std::string> explain(const tables::Snapshot& tables, const Question& question);
+// The same without what was passed over: as quick as the data path's own decision, for asking many questions.
+std::expected<Explanation, std::string> decide(const tables::Snapshot& tables, const Question& question);
 
 // One line per step, or JSON. What knows the YAML says "FILE:LINE:COL" of an object; else "".
 using Place = std::function<std::string(const Origin&)>;

@@ -38,6 +38,10 @@ class Object {
     return *this;
   }
   Object& set_if(bool condition, std::string_view key, const Json& value) { return condition ? set(key, value) : *this; }
+  Object& merge(const Object& other) {
+    if (!other.empty()) text_ += (text_.empty() ? "" : ",") + other.text_;
+    return *this;
+  }
   bool empty() const { return text_.empty(); }
   operator Json() const { return Json::raw("{" + text_ + "}"); }
 

@@ -53,6 +53,10 @@ NodeInfo info(const envoy::config::core::v3::Node& n) {
     out.ns = tail.substr(0, tail.find('.'));
   }
   out.service_account = text("SERVICE_ACCOUNT"), out.cluster_id = text("CLUSTER_ID"), out.mesh_id = text("MESH_ID");
+  out.unprivileged = text("UNPRIVILEGED_POD") == "true";
+  const std::string ips = text("INSTANCE_IPS") + ",";
+  for (size_t at = 0, end; (end = ips.find(',', at)) != std::string::npos; at = end + 1)
+    if (end > at) out.addresses.push_back(ips.substr(at, end - at));
   if (const auto it = fields.find("LABELS"); it != fields.end())
     for (const auto& [k, v] : it->second.struct_value().fields()) out.labels[k] = v.string_value();
   return out;

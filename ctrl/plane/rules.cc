@@ -383,9 +383,7 @@ void check_service_entry(Checker& c, const Config& e) {
     if (resolution.ends_with("DNS") && h.str().starts_with('*') && s["endpoints"].items.empty())
       c.refuse(h, "hosts must be full names for resolution DNS without endpoints");
   }
-  if (resolution != "STATIC")
-    c.refuse(s["resolution"].null() ? e.at() : s["resolution"], "resolution " + resolution + " is not translated yet",
-             "use STATIC with endpoints or a workloadSelector");
+  if (resolution == "DYNAMIC_DNS") c.refuse(s["resolution"], "resolution DYNAMIC_DNS is not translated", "use DNS with full host names");
   for (const Node& a : s["addresses"].items)
     if (!valid_cidr(a.str())) c.refuse(a, a.str() + " is not a valid CIDR block");
   std::set<std::string> names, numbers;
@@ -407,8 +405,8 @@ void check_service_entry(Checker& c, const Config& e) {
 }
 
 constexpr std::string_view kWhenKeys[] = {
-    "source.ip",      "remote.ip",        "source.namespace", "source.principal", "source.serviceAccount",
-    "destination.ip", "destination.port", "connection.sni"};
+    "source.ip",      "remote.ip",        "source.namespace", "source.principal",       "source.serviceAccount",  "destination.ip",
+    "destination.port", "connection.sni", "request.auth.principal", "request.auth.audiences", "request.auth.presenter"};
 
 void check_values(Checker& c, const Node& list, const std::string& field) {
   const bool ip = field.ends_with("pBlocks") || field.ends_with(".ip"), port = field.ends_with("orts") || field == "destination.port";
@@ -439,12 +437,8 @@ void check_values(Checker& c, const Node& list, const std::string& field) {
 void check_authorization(Checker& c, const Config& a) {
   const Node& s = a.spec();
   const std::string action = s["action"].str();
-  if (a.document["metadata"]["annotations"].has("istio.io/dry-run"))
-    c.refuse(*a.document["metadata"]["annotations"].key_of("istio.io/dry-run"), "dry-run policies are not translated yet",
-             "remove the policy or the annotation");
   if (action == "CUSTOM" && s["provider"]["name"].str().empty()) c.refuse(s["action"], "`provider.name` must not be empty");
-  if (action == "CUSTOM") c.refuse(s["action"], "action CUSTOM is not translated yet");
-  else if (s["provider"]) c.refuse(s["provider"], "a provider is for action CUSTOM");
+  if (action != "CUSTOM" && s["provider"]) c.refuse(s["provider"], "a provider is for action CUSTOM");
   for (const Node& k : s["selector"]["matchLabels"].keys) {
     if (k.text.empty()) c.refuse(k, "an empty key is not supported in a selector");
     if (k.text.find('*') != std::string::npos) c.refuse(k, "a wildcard is not supported in a selector");
@@ -473,13 +467,18 @@ void check_authorization(Checker& c, const Config& a) {
     }
     for (const Node& w : r["when"].items) {
       const std::string& key = w["key"].str();
-      const bool header = key.starts_with("request.headers[") && key.ends_with("]") && key.size() > 17;
+      const auto bracketed = [&](std::string_view head) {
+        return key.starts_with(head) && key.ends_with("]") && key.size() > head.size() + 1;
+      };
+      const bool header = bracketed("request.headers[") || bracketed("request.auth.claims[") ||
+                          (key.starts_with("experimental.envoy.filters.") && key.ends_with("]") && key.find('[') != std::string::npos);
       if (!header && std::ranges::find(kWhenKeys, key) == std::end(kWhenKeys)) {
         const std::string near = nearest(key, {std::begin(kWhenKeys), std::end(kWhenKeys)});
         c.refuse(w["key"],
                  "the attribute " + key + " is not known, or not translated yet" + (near.empty() ? "" : "; did you mean '" + near + "'?"),
-                 "request.headers[NAME], source.ip, remote.ip, source.namespace, source.principal, source.serviceAccount, destination.ip, "
-                 "destination.port or connection.sni");
+                 "request.headers[NAME], request.auth.claims[NAME], request.auth.principal, request.auth.audiences, request.auth.presenter, "
+                 "source.ip, remote.ip, source.namespace, source.principal, source.serviceAccount, destination.ip, destination.port or "
+                 "connection.sni");
       }
       if (w["values"].items.empty() && w["notValues"].items.empty()) c.refuse(w, "at least one of values and notValues must be set");
       for (const char* f : {"values", "notValues"}) check_values(c, w[f], key);

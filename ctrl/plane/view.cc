@@ -11,22 +11,6 @@ bool visible(const Config& c, const std::string& ns) {
   return std::ranges::any_of(to, [&](const std::string& e) { return e == "*" || e == ns || (e == "." && c.ns == ns); });
 }
 
-void add_servers(const Config& gateway, View& v) {
-  for (const Node& n : gateway.spec()["servers"].items) {
-    Server s{.gateway = &gateway, .node = &n};
-    s.port = uint32_t(n["port"]["number"].integer());
-    s.port_name = n["port"]["name"].str();
-    s.protocol = upper(n["port"]["protocol"].str());
-    s.bind = n["bind"].str();
-    if (s.protocol == "HTTPS" || s.protocol == "TLS") s.tls_mode = n["tls"]["mode"].null() ? "PASSTHROUGH" : n["tls"]["mode"].str();
-    for (std::string h : n["hosts"].list()) {
-      if (h.starts_with("./")) h = gateway.ns + h.substr(1);
-      s.hosts.push_back(std::move(h));
-    }
-    v.servers.push_back(std::move(s));
-  }
-}
-
 void set(Node& map, const std::string& key, Node value) {
   for (size_t i = 0; i < map.keys.size(); i++)
     if (map.keys[i].text == key) {
@@ -158,8 +142,14 @@ std::vector<Node> with_delegates(const Config& c, const std::vector<const Config
 
 }  // namespace
 
+const char* NodeInfo::wildcard() const {
+  return !addresses.empty() && std::ranges::all_of(addresses, [](const auto& a) { return a.find(':') != std::string::npos; }) ? "::"
+                                                                                                                              : "0.0.0.0";
+}
+
 std::string NodeInfo::key() const {
-  std::string out = ns + "\n" + cluster_id + "\n" + mesh_id + "\n" + locality;
+  std::string out = ns + "\n" + cluster_id + "\n" + mesh_id + "\n" + locality + "\n" + (unprivileged ? "u" : "") + wildcard();
+  for (const std::string& a : addresses) out += "\n" + a;
   for (const auto& [k, v] : labels) out += "\n" + k + "=" + v;
   return out;
 }
@@ -170,15 +160,12 @@ std::string upper(std::string_view s) {
   return out;
 }
 
-std::string Server::route_name() const {
-  if (plain_http()) return "http." + std::to_string(port) + (bind.empty() ? "" : "." + bind);
-  return "https." + std::to_string(port) + "." + port_name + "." + gateway->name + "." + gateway->ns;
-}
-
 std::string full_host(const std::string& host, const std::string& ns) {
   if (host.find('.') != std::string::npos || host.starts_with('*')) return host;
   return host + "." + ns + ".svc.cluster.local";
 }
+
+std::string full_gateway(const std::string& name, const std::string& ns) { return name.find('/') == std::string::npos ? ns + "/" + name : name; }
 
 bool host_within(std::string_view narrow, std::string_view wide) {
   if (wide == "*") return true;
@@ -230,7 +217,7 @@ std::string destination_cluster(const View& v, const Node& destination, const st
   const std::string host = full_host(destination["host"].str(), ns);
   uint32_t port = listener_port;
   if (destination["port"]) port = uint32_t(destination["port"]["number"].integer());
-  else if (const Service* s = v.service(host); s != nullptr && s->ports.size() == 1) port = s->ports[0].number;
+  else if (const Service* s = v.service(host, ns); s != nullptr && s->ports.size() == 1) port = s->ports[0].number;
   return cluster_name(port, destination["subset"].str(), host);
 }
 
@@ -239,41 +226,17 @@ std::string config_path(const Config& c) {
   return "/apis/networking.istio.io/v1/namespaces/" + c.ns + "/" + kind + "/" + c.name;
 }
 
-const Service* View::service(const std::string& host) const {
-  const auto it = by_host.find(host);
-  return it == by_host.end() ? nullptr : &services[it->second];
-}
-
-// Istio: the gateway's own namespace, then the service's, then the root namespace; in each the most specific host.
-const Config* View::destination_rule(const Service& s) const {
-  if (rules.empty()) return nullptr;
-  for (const std::string& ns : {node.ns, s.ns, world.mesh.root_namespace}) {
-    const Config* best = nullptr;
-    std::string best_host;
-    for (const Config* c : rules) {
-      if (c->ns != ns || (ns != node.ns && !visible(*c, node.ns))) continue;
-      const std::string host = full_host(c->spec()["host"].str(), c->ns);
-      if (host_within(s.host, host) && (best == nullptr || (host != best_host && host_within(host, best_host)))) best = c, best_host = host;
-    }
-    if (best != nullptr) return best;
-  }
-  return nullptr;
-}
-
 View view_of(const World& world, const NodeInfo& node) {
   View v{.world = world, .node = node};
+  merge_gateways(v);
   std::set<std::string> selected;
-  for (const Config* g : world.of_kind("Gateway"))
-    if (labels_within(g->spec()["selector"], node.labels)) {
-      add_servers(*g, v);
-      selected.insert(g->ns + "/" + g->name);
-    }
+  for (const Server& s : v.servers) selected.insert(s.gateway_name());
   const auto all = world.of_kind("VirtualService");
   for (const Config* c : all) {
     Virtual x{.config = c};
     bool bound = false;
     for (const std::string& g : c->spec()["gateways"].list()) {
-      x.gateways.push_back(g.find('/') == std::string::npos ? c->ns + "/" + g : g);
+      x.gateways.push_back(full_gateway(g, c->ns));
       bound |= selected.contains(x.gateways.back());
     }
     if (!bound || !visible(*c, node.ns)) continue;
@@ -281,23 +244,8 @@ View view_of(const World& world, const NodeInfo& node) {
     x.http = with_delegates(*c, all);
     v.virtuals.push_back(std::move(x));
   }
-  for (const Config* e : world.of_kind("ServiceEntry")) {
-    if (!visible(*e, node.ns)) continue;
-    for (const std::string& host : e->spec()["hosts"].list()) {
-      Service s{.host = host, .ns = e->ns, .entry = e};
-      for (const Node& p : e->spec()["ports"].items) {
-        const uint32_t number = uint32_t(p["number"].integer());
-        s.ports.push_back(
-            {number, p["name"].str(), upper(p["protocol"].str()), p["targetPort"] ? uint32_t(p["targetPort"].integer()) : number});
-      }
-      v.services.push_back(std::move(s));
-    }
-  }
-  for (size_t i = 0; i < v.services.size(); i++) {
-    const auto [it, is_new] = v.by_host.try_emplace(v.services[i].host, i);
-    if (!is_new && v.services[i].ns == node.ns && v.services[it->second].ns != node.ns) it->second = i;
-  }
-  v.rules = world.of_kind("DestinationRule");
+  add_services(v);
+  index_rules(v);
   return v;
 }
 

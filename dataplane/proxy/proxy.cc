@@ -75,8 +75,12 @@ void Proxy::adopt() {
   listeners_ = t.listeners;
   std::vector<std::pair<DownstreamId, DrainReason>> gone;
   downstreams_.for_each([&](DownstreamId id, Downstream& d) {
-    if (d.ready_probe || d.chain == nullptr) return;
+    if (d.ready_probe) return;
     const auto listener = find_listener(d.local);
+    if (d.chain == nullptr) {  // inspect() will look in the new listener
+      if (listener == nullptr) gone.push_back(id);
+      return;
+    }
     const auto* chain = listener == nullptr ? nullptr : find_chain(d, *listener);
     if (const auto why = not_served(d, chain == nullptr ? nullptr : chain->get())) gone.emplace_back(id, *why);
   });

@@ -66,7 +66,7 @@ struct Downstream {
   Wire tcp, wire;            // wire: TLS when terminated here, else tcp
   std::shared_ptr<const tables::Listener> listener;
   std::shared_ptr<const tables::FilterChain> chain;
-  uint64_t generation = 0;  // of the tables that `chain` was found in
+  uint64_t generation = 0;  // of the tables that `listener` and `chain` were found in
   SocketAddress local, remote;
   tls::ClientHello hello;
   const tls::PeerInfo* peer = nullptr;  // the TLS layer's, while the stream lives

@@ -14,12 +14,16 @@ void Proxy::serve(DownstreamId id) {
     Downstream* d = downstreams_.get(id);
     if (d == nullptr || d->phase != Downstream::Phase::kHttp) return;
     if (!d->exchange) {
+      if (d->draining) {
+        close_downstream(id, true);
+        return;
+      }
       if (d->wire.readable().bytes == 0) {
         const StreamInfo info = d->wire.info();
         if (info.peer_finished || info.end != StreamEnd::kOpen) close_downstream(id, true);
         return;
       }
-      if (d->draining || !refresh_chain(*d)) {
+      if (!refresh_chain(*d)) {
         close_downstream(id, true);
         return;
       }

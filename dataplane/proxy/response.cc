@@ -159,6 +159,8 @@ void Proxy::switch_protocols(ExchangeId id) {
   d.phase = Downstream::Phase::kTunnel;
   d.pair = pid;
   c_.counters.pairs_active.add();
+  if (p->idle_timeout != 0) p->idle_deadline = c_.now.mono_us + p->idle_timeout;
+  pair_timer(pid);
   run_pair(pid);
 }
 
@@ -386,7 +388,8 @@ void Proxy::exchange_timer(ExchangeId id) {
     x.record.flags.set(late ? Flag::kUpstreamTimeout : Flag::kStreamIdleTimeout);
     const std::string_view details = late ? "response_timeout" : "stream_idle_timeout";
     if (!x.response_started) {
-      local_reply(id, 504, late ? "upstream request timeout" : "stream timeout", details);
+      // Envoy: it is the client that keeps us waiting while its request is not whole.
+      local_reply(id, late || x.request_complete ? 504 : 408, late ? "upstream request timeout" : "stream timeout", details);
     } else {
       x.record.details = details;
       cut_short(id);

@@ -191,8 +191,8 @@ void Proxy::serve_waiting(tables::ClusterId cluster) {
 void Proxy::connection_event(upstream::ConnectionId cid, uint8_t events) {
   upstream::Connection* c = c_.connections.get(cid);
   if (c == nullptr) return;
-  if (c->idle) {  // whatever it is, an idle connection is done with
-    release_connection(cid, false);
+  if (c->idle) {  // bytes or an end: it is done with. Late acknowledgements of its last request (kWritable) say nothing.
+    if (events & (kReadable | kPeerFinished | kClosed)) release_connection(cid, false);
     return;
   }
   if (kind_of(c->user) == CookieKind::kPair) {

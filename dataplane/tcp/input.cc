@@ -82,7 +82,7 @@ bool Stack::State::input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* 
     return false;
   }
   counters.segments_accepted.add();
-  rte_pktmbuf_free(m);  // data on a SYN comes again (no Fast Open)
+  rte_pktmbuf_free(m);  // INTERPRETATION(deviate): data on a SYN is not queued (3.10.7.2, third), it comes again
   send_syn_ack(*added);
   return true;
 }
@@ -108,7 +108,9 @@ void Stack::State::input_syn_entry(SynEntry& e, const ParsedSegment& p, rte_mbuf
     send_syn_ack(e);
     return;
   }
-  if (s.has(kSyn) || s.seq < e.irs + 1 || s.seq > e.irs + 1 + 0xffff) {  // the SYN-ACK tells the peer where we are
+  // INTERPRETATION(deviate): the answer is our SYN-ACK, which tells the peer where we are, and another SYN does not lead back to LISTEN
+  // (3.10.7.4, fourth): a peer that began anew answers it by an RST, which does.
+  if (s.has(kSyn) || s.seq < e.irs + 1 || s.seq > e.irs + 1 + 0xffff) {
     drop(m, Drop::kTcpOutOfWindow);
     send_syn_ack(e);
     return;
@@ -272,7 +274,8 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
     rearm(c);
     return;
   }
-  // First, sequence number. With a closed window the ACK of a segment that is exactly next still counts.
+  // First, sequence number. INTERPRETATION(deviate): without length also the number right behind the window is taken, where a peer that
+  // filled it stands. With a closed window the ACK of a segment that is exactly next still counts.
   const uint32_t length = s.length();
   const bool acceptable = length == 0   ? s.seq >= c.rcv_nxt && s.seq <= c.rcv_nxt + window
                           : window == 0 ? s.seq == c.rcv_nxt
@@ -288,6 +291,11 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
       if (c.state == TcpState::kSynReceived) c.send_syn = true;
       else c.ack_now = true;  // also the answer to a keepalive
       mark_output(c);
+    }
+    if (c.synchronized() && s.seq + 1 == c.rcv_nxt && length <= 1 && s.has(kAck) && !s.has(kSyn) &&
+        (s.ack > c.snd_una || s.window << c.snd_scale != c.snd_wnd)) {
+      input_one_too_old(c, s, m);
+      return;
     }
     drop(m, old ? Drop::kTcpDuplicate : Drop::kTcpOutOfWindow);
     return;
@@ -333,6 +341,21 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
   if (c.fin_seen && !c.peer_finished && c.rcv_nxt == c.fin_seq) process_fin(c);
   if (slab.get(id) == nullptr || c.state == TcpState::kClosed) return;
   if (c.send.bytes() > 0 || c.fin_queued || c.ack_now || c.duplicate_acks_due > 0) mark_output(c);
+  rearm(c);
+}
+
+// INTERPRETATION(deviate): RFC 9293 A.2 and draft-gont-tcpm-tcp-seq-validation: a segment one number too old that has news in its ACK
+// field. A peer whose window probe (or FIN) we took sends it as long as it refuses our ACKs; we refuse its ACKs for the same reason when it
+// took our probe, and both would probe until they gave up. So its ACK counts; its byte does not, and it is answered like any old segment.
+void Stack::State::input_one_too_old(Tcb& c, const Segment& s, rte_mbuf* m) {
+  rte_pktmbuf_free(m);
+  Segment ack = s;
+  ack.payload_bytes = 0;
+  ack.flags &= uint8_t(~kFin);
+  if (!process_ack(c, ack)) return;
+  counters.segments_accepted.add();
+  if (s.length() > 0) drops.add(Drop::kTcpDuplicate);
+  mark_output(c);
   rearm(c);
 }
 

@@ -41,13 +41,13 @@ TEST_F(TcpInput, AnRstOutsideTheWindowIsSilentlyDropped) {
   EXPECT_EQ(state(id), TcpState::kEstablished);
 }
 
-TEST_F(TcpInput, AnRstResetsAtAShutWindowToo) {  // RFC 9293 3.10.7.4, first: RSTs are taken although RCV.WND is 0
+TEST_F(TcpInput, AnRstResetsAtAShutWindowTooWithDataInIt) {  // RFC 9293 3.4, MUST-66
   config.receive_window = 4096;
   const StreamId id = accept();
   for (uint32_t at = 1; at < 4097; at += 1024) arrive({.seq = at, .ack = 1, .payload = std::string(1024, 'x')});
   sent();
   EXPECT_EQ(seen.back().window, 0);
-  EXPECT_EQ(arrive({.flags = kRst, .seq = 4097}), "");
+  EXPECT_EQ(arrive({.flags = kRst, .seq = 4097, .payload = "why"}), "");
   EXPECT_EQ(stack().info(id).end, StreamEnd::kReset);
   EXPECT_EQ(stack().readable(id).bytes, 4096u) << "what came before it can still be read";
   stack().abort(id);
@@ -136,6 +136,13 @@ TEST_F(TcpInput, TheTimestampEchoedIsThatOfTheSegmentThatMovedTheWindow) {  // R
 }
 
 // ---- data
+
+TEST_F(TcpInput, OneAckAnswersABurst) {  // RFC 9293 3.10.7.4, MUST-58, MUST-59
+  const StreamId id = accept();
+  for (uint32_t i = 0; i < 10; i++) arrive({.seq = 1 + 1000 * i, .ack = 1, .payload = std::string(1000, 'x')});
+  EXPECT_EQ(sent(), "A 1 ack 10001");
+  EXPECT_EQ(read(id).size(), 10'000u);
+}
 
 TEST_F(TcpInput, DataInOrderIsDeliveredAndAcknowledged) {
   const StreamId id = accept();
@@ -278,7 +285,7 @@ TEST_F(TcpInput, WithoutAnMbufThePayloadIsDroppedButItsAckCounts) {
   EXPECT_EQ(read(id), "y");
 }
 
-TEST_F(TcpInput, FullSegmentsAreAcknowledgedInPairsAndTheLastAfter25Ms) {  // RFC 9293 3.8.6.3, MUST-58, MUST-59
+TEST_F(TcpInput, FullSegmentsAreAcknowledgedInPairsAndTheLastAfter25Ms) {  // RFC 9293 3.8.6.3, MUST-40, SHLD-19
   const StreamId id = accept();
   uint32_t next = 1;
   auto full = [&] {

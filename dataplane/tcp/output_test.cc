@@ -280,7 +280,7 @@ TEST_F(TcpOutput, WhatIsNoDuplicateAckDoesNotCount) {  // RFC 5681 2: no data, n
 
 // ---- windows
 
-TEST_F(TcpOutput, AShutWindowIsProbedWithOneByteAndBackingOff) {  // RFC 9293 3.8.6.1, MUST-36, SHLD-29, SHLD-30
+TEST_F(TcpOutput, AShutWindowIsProbedWithOneByteAndBackingOff) {  // RFC 9293 3.8.6.1, MUST-36, SHLD-29, 30
   config.rto_max = 1 * kSec;
   const StreamId id = accept(mss(1000), 1000);
   write(id, std::string(3000, 'x'));
@@ -292,6 +292,24 @@ TEST_F(TcpOutput, AShutWindowIsProbedWithOneByteAndBackingOff) {  // RFC 9293 3.
   EXPECT_EQ(stack().counters().rtos.get(), 0u);
   arrive({.seq = 1, .ack = 1001, .window = 3000});
   EXPECT_EQ(sent(), "A 1001 ack 1 len 1000; PA 2001 ack 1 len 1000") << "the probe's byte goes again with the rest";
+}
+
+TEST_F(TcpOutput, TwoSidesThatProbeEachOtherHearEachOther) {  // RFC 9293 A.2: simultaneous window probes
+  const StreamId id = accept(mss(1000), 1000);
+  write(id, std::string(3000, 'x'));
+  sent();
+  arrive({.seq = 1, .ack = 1001, .window = 0});
+  EXPECT_EQ(wait(250 * kMs), "200 A 1001 ack 1 len 1");
+  EXPECT_EQ(arrive({.seq = 1, .ack = 1001, .payload = "p", .window = 0}), "") << "the peer's probe; it took ours, we do not know it yet";
+  EXPECT_EQ(sent(), "A 1001 ack 2");
+  // The peer refused that ACK, as it lies before what it took from us: it still counts from 1, one too old for us.
+  EXPECT_EQ(arrive({.seq = 1, .ack = 1002, .window = 5000}), "");
+  EXPECT_EQ(sent(), "A 1002 ack 2 len 999; PA 2001 ack 2 len 1000");
+  EXPECT_EQ(arrive({.seq = 1, .ack = 3001, .payload = "p", .window = 5000}), "tcp_duplicate") << "its probe again, with news";
+  EXPECT_EQ(sent(), "A 3001 ack 2");
+  EXPECT_EQ(stack().snapshot(id)->in_flight, 0u);
+  EXPECT_EQ(arrive({.seq = 1, .ack = 3001, .window = 5000}), "tcp_duplicate") << "a keepalive: answered, and says nothing";
+  EXPECT_EQ(sent(), "A 3001 ack 2");
 }
 
 TEST_F(TcpOutput, APeerThatAnswersProbesMayKeepItsWindowShutForEver) {  // RFC 9293 MUST-37
@@ -387,6 +405,17 @@ TEST_F(TcpOutput, AfterAnIdleTimeTheWindowBeginsAnew) {  // RFC 5681 4.1
 TEST_F(TcpOutput, KeepaliveIsOffByDefault) {  // RFC 9293 MUST-25
   accept();
   EXPECT_EQ(wait(24ull * 3600 * kSec), "");
+}
+
+TEST_F(TcpOutput, KeepaliveIsSilentWhileSomethingIsInFlight) {  // RFC 9293 MUST-26
+  config.keepalive_idle = 1 * kSec;
+  config.keepalive_interval = 1 * kSec;
+  config.keepalive_probes = 1;
+  const StreamId id = accept(mss(1000));
+  write(id, "x");
+  sent();
+  EXPECT_EQ(wait(6 * kSec), "200 PA 1 ack 1 len 1; 600 PA 1 ack 1 len 1; 1400 PA 1 ack 1 len 1; 3000 PA 1 ack 1 len 1");
+  EXPECT_EQ(state(id), TcpState::kEstablished);
 }
 
 TEST_F(TcpOutput, KeepaliveAsksWithAnOldNumberAndEndsADeadConnection) {  // RFC 9293 3.8.4

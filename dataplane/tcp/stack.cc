@@ -283,6 +283,7 @@ void Stack::unreachable(const FourTuple& tuple, uint32_t seq, const Now& now) {
   const uint32_t i = s_->table.find(key_of(tuple));
   if (i == kNoIndex) return;
   Tcb& c = *s_->slab.at(i);
+  // INTERPRETATION(deviate): an open connection survives hard errors too (SHLD-26 would abort), since anybody can forge them (RFC 5927 4).
   if (c.state == TcpState::kSynSent && Seq{seq} == c.iss) s_->end_connection(c, StreamEnd::kUnreachable);
 }
 

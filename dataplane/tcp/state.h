@@ -77,6 +77,7 @@ struct Stack::State {
   bool input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* iss_min);
   void input_syn_sent(Tcb& c, const ParsedSegment& p, rte_mbuf* m);
   void input_connection(Tcb& c, const Segment& s, rte_mbuf* m);
+  void input_one_too_old(Tcb& c, const Segment& s, rte_mbuf* m);
   bool process_ack(Tcb& c, const Segment& s);  // false: the segment (or the connection) is done with
   void take_sample(Tcb& c, const Segment& s);
   void process_payload(Tcb& c, const Segment& s, rte_mbuf* m);

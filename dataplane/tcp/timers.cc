@@ -46,7 +46,9 @@ void Stack::State::on_timer(Tcb& c) {
     on_retransmit_timer(c);
     if (slab.get(id) == nullptr || c.state == TcpState::kClosed) return;
   }
-  if (at >= c.keepalive_at) {
+  if (at >= c.keepalive_at && c.snd_una < c.snd_max) {
+    keepalive_restart(c);  // RFC 9293 3.8.4, MUST-26: what is in flight asks the peer already
+  } else if (at >= c.keepalive_at) {
     if (c.keepalive_sent >= config.keepalive_probes) {
       send_reset(c);
       end_connection(c, StreamEnd::kRetransmitTimeout);

@@ -41,6 +41,14 @@ tcp::Config tcp_config(const Options& o) {
   return c;
 }
 
+// A lost RST must not leave a host waiting for ever.
+tcp::Config host_config(const Options& o) {
+  tcp::Config c = tcp_config(o);
+  c.keepalive_idle = 15 * kSec;
+  c.keepalive_interval = 5 * kSec;
+  return c;
+}
+
 net::Interface interface(unsigned port, uint8_t mac_last, std::initializer_list<const char*> addresses) {
   net::Interface i{.port = port, .mac = mac(mac_last), .vlan = {}, .addresses = {}};
   for (const char* a : addresses) i.addresses.push_back(*IpPrefix::parse(a));
@@ -146,6 +154,7 @@ bool Host::pump(Peer& p) {
     if (v.bytes == 0) break;
     for (unsigned i = 0; i < v.count; i++) p.received += as_text(v.span[i]);
     tcp->consume(p.id, v.bytes);
+    p.moved += v.bytes;
     moved = true;
   }
   while (p.opened && !p.unsent.empty() && !p.finished) {
@@ -154,6 +163,7 @@ bool Host::pump(Peer& p) {
     if (n == 0 || !pool.append_copy(chain, as_bytes(std::string_view(p.unsent).substr(0, n)), tcp->segment_bytes(p.id))) break;
     tcp->send(p.id, std::move(chain));
     p.unsent.erase(0, n);
+    p.moved += n;
     moved = true;
   }
   const StreamInfo info = tcp->info(p.id);
@@ -195,8 +205,8 @@ World::World(const Options& o)
         }
         return far;
       }()),
-      client({"10.0.0.2/24"}, tcp_config(o), pool("client", 6000), std::move(host_ports_[0]), o.seed * 4 + 1, now),
-      origins({"10.1.0.2/24", "10.1.0.3/24", "10.1.0.4/24", "10.1.0.5/24"}, tcp_config(o), pool("origins", 6000), std::move(host_ports_[1]),
+      client({"10.0.0.2/24"}, host_config(o), pool("client", 6000), std::move(host_ports_[0]), o.seed * 4 + 1, now),
+      origins({"10.1.0.2/24", "10.1.0.3/24", "10.1.0.4/24", "10.1.0.5/24"}, host_config(o), pool("origins", 6000), std::move(host_ports_[1]),
               o.seed * 4 + 2, now) {
   for (unsigned i = 0; i < o.workers; i++) {
     worker::WorkerConfig c;
@@ -212,6 +222,7 @@ World::World(const Options& o)
     rings_.push_back(std::make_unique<worker::LogRing>(1 << 16));
     workers.push_back(std::make_unique<worker::Worker>(c, worker::Shared{ports_, *neighbours_, publisher_, budgets, nullptr, secrets_},
                                                        *pools_[i], *rings_[i], o.seed * 16 + i, now));
+    spin_.emplace_back();
     publisher_.online(i);
   }
   for (unsigned i = 2; i <= 5; i++) origins.listen(origin(i));
@@ -266,6 +277,11 @@ bool World::step() {
 
 bool World::worker_turn(size_t i) {
   const bool useful = workers[i]->poll_once(now);
+  Spin& spin = spin_[i];
+  const uint64_t frames = workers[i]->counters().rx_frames.get() + workers[i]->net_counters().packets_out.get();
+  spin.turns = useful && frames == spin.frames ? spin.turns + 1 : 0;
+  spin.frames = frames;
+  spin.most = std::max(spin.most, spin.turns);
   publisher_.quiescent(unsigned(i));
   publisher_.reclaim();
   rings_[i]->drain([this](std::string_view, std::string_view text) {
@@ -398,6 +414,9 @@ void World::settle() {
         EXPECT_EQ(s->active_requests.get(), 0u) << "endpoint " << e;
         EXPECT_EQ(s->active_connections.get(), 0u) << "endpoint " << e;
       }
+  }
+  if (options.mbufs_held >= 1000) {
+    for (const Spin& s : spin_) EXPECT_LT(s.most, kSpinMax) << "turns on end that were called useful and moved no frame";
   }
   pass(5 * kSec);  // frames on the wires come to rest
   std::vector<MbufPool*> all_pools = pools_;

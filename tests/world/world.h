@@ -9,7 +9,7 @@
 // the machine's speed. Everything random comes from Options::seed.
 //
 // A test ends with settle(): peers and tables go, and then nobody may hold anything (worker::Holdings, circuit units, endpoint gauges, every
-// mbuf of every pool), and every log line must have been read.
+// mbuf of every pool), every log line must have been read, and no worker may have been busy for long with nothing (kSpinMax).
 #pragma once
 #include <gtest/gtest.h>
 
@@ -50,6 +50,7 @@ struct Peer {
   bool opened = false, peer_finished = false, gone = false;  // gone: the stream is over, `end` says how
   bool finishing = false, finished = false;
   StreamEnd end = StreamEnd::kOpen;
+  uint64_t moved = 0;           // bytes sent and received
   uint64_t user = 0;            // the test's
 };
 
@@ -97,6 +98,7 @@ struct Options {
 
 class World {
  public:
+  static constexpr unsigned kSpinMax = 300;  // useful turns on end without a frame in or out; not asked of a worker short of mbufs
   explicit World(const Options& options = {});
   ~World();
   World(const World&) = delete;
@@ -149,6 +151,11 @@ class World {
   std::deque<Line> log_;
   std::vector<std::unique_ptr<drivers::Port>> host_ports_;
   unsigned quiet_ = 0;
+  struct Spin {
+    uint64_t frames = 0;
+    unsigned turns = 0, most = 0;
+  };
+  std::vector<Spin> spin_;
   bool settled_ = false;
 
  public:
