@@ -132,6 +132,10 @@ std::string prometheus_text(const GatewayView& v) {
   per_worker("sluice_worker_held_mbufs", "gauge", "mbufs that connections hold.", [](W w) { return w.pool().held(); });
   per_worker("sluice_connections_active", "gauge", "Downstream connections.",
              [](W w) { return w.proxy_counters().connections_active.get(); });
+  m.family("sluice_connections_drained_total", "counter", "Downstream connections that were told to end, by reason.");
+  for (size_t r = 0; r < size_t(proxy::DrainReason::kCount); r++)
+    m.sample("sluice_connections_drained_total", {{"reason", proxy::kDrainReasonNames[r]}},
+             sum(v, [r](W w) { return w.proxy_counters().connections_drained[r].get(); }));
   per_worker("sluice_requests_active", "gauge", "Requests in flight.", [](W w) { return w.proxy_counters().requests_active.get(); });
   per_worker("sluice_upstream_retries_total", "counter", "Further attempts.", [](W w) { return w.proxy_counters().retries.get(); });
   per_worker("sluice_access_log_dropped_total", "counter", "Access-log lines lost because the ring was full.",

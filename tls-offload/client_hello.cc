@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
 
 namespace sluice::tls {
 namespace {
@@ -12,62 +11,78 @@ namespace {
 constexpr uint8_t kHandshake = 22, kClientHello = 1;
 constexpr uint16_t kServerName = 0, kAlpn = 16;
 
-// RFC 6066 3: a host name is not empty, has no NUL and no trailing dot; what is not printable ASCII is no name.
-bool host_name(Bytes name, std::string& out) {
-  if (name.empty() || name.size() > 255) return false;
+// RFC 6066 3: one host name, not empty, without NUL. Other bytes are the name's own (Envoy matches them too; the access log does not print
+// them).
+bool host_name(ByteReader list, std::string& out) {
+  const uint8_t kind = list.u8();
+  const Bytes name = list.take(list.u16());
+  if (!list.ok() || list.left() != 0 || kind != 0 || name.empty() || name.size() > 255) return false;
   out.clear();
   for (uint8_t c : name) {
-    if (c <= 0x20 || c >= 0x7f) return false;
+    if (c == 0) return false;
     out += c >= 'A' && c <= 'Z' ? char(c + 32) : char(c);
   }
   return true;
 }
 
-bool extensions(ByteReader r, ClientHello& hello) {
-  bool seen_name = false, seen_alpn = false;
-  while (r.left() > 0) {
-    const uint16_t type = r.u16();
-    ByteReader body(r.take(r.u16()));
-    if (!r.ok()) return false;
-    if (type == kServerName) {
-      if (std::exchange(seen_name, true)) return false;
-      ByteReader list(body.take(body.u16()));
-      if (!body.ok() || body.left() != 0) return false;
-      bool seen_host = false;
-      while (list.left() > 0) {
-        const uint8_t kind = list.u8();
-        const Bytes name = list.take(list.u16());
-        if (!list.ok()) return false;
-        if (kind == 0 && (std::exchange(seen_host, true) || !host_name(name, hello.server_name))) return false;
-      }
-    } else if (type == kAlpn) {
-      if (std::exchange(seen_alpn, true)) return false;
-      ByteReader list(body.take(body.u16()));
-      if (!body.ok() || body.left() != 0 || list.left() == 0) return false;
-      while (list.left() > 0) {
-        const Bytes p = list.take(list.u8());
-        if (!list.ok() || p.empty()) return false;
-        if (hello.alpn.size() < kAlpnMax) hello.alpn.emplace_back(as_text(p));
-      }
-    }
+bool protocols(ByteReader list, std::vector<std::string>& out) {
+  if (list.left() == 0) return false;
+  while (list.left() > 0) {
+    const Bytes p = list.take(list.u8());
+    if (!list.ok() || p.empty()) return false;
+    if (out.size() < kAlpnMax) out.emplace_back(as_text(p));
   }
   return true;
+}
+
+// The list in an extension that is nothing but one; not ok() where it is more or less.
+ByteReader only_list(Bytes extension) {
+  ByteReader body(extension);
+  ByteReader list(body.take(body.u16()));
+  if (!body.ok() || body.left() != 0) list.take(list.left() + 1);
+  return list;
+}
+
+HelloStatus extensions(ByteReader r, ClientHello& hello) {
+  std::vector<uint16_t> types;
+  Bytes name, alpn;
+  while (r.left() > 0) {
+    const uint16_t type = r.u16();
+    const Bytes body = r.take(r.u16());
+    if (!r.ok()) return HelloStatus::kNotTls;
+    types.push_back(type);
+    if (type == kServerName) name = body;
+    if (type == kAlpn) alpn = body;
+  }
+  // RFC 8446 4.2: no extension twice.
+  std::ranges::sort(types);
+  if (std::ranges::adjacent_find(types) != types.end()) return HelloStatus::kNotTls;
+  const auto has = [&](uint16_t type) { return std::ranges::binary_search(types, type); };
+  if (has(kServerName))
+    if (ByteReader list = only_list(name); !list.ok() || !host_name(list, hello.server_name)) return HelloStatus::kMalformed;
+  if (has(kAlpn))
+    if (ByteReader list = only_list(alpn); !list.ok() || !protocols(list, hello.alpn)) {
+      hello.alpn.clear();
+      return HelloStatus::kNotTls;
+    }
+  return HelloStatus::kComplete;
 }
 
 HelloStatus message(Bytes m, ClientHello& hello) {
   ByteReader r(m);
   r.u16();     // legacy_version
   r.take(32);  // random
-  r.take(r.u8());
+  const uint8_t session = r.u8();
+  r.take(session);
   const uint16_t suites = r.u16();
   r.take(suites);
   const uint8_t compressions = r.u8();
   r.take(compressions);
-  if (!r.ok() || suites < 2 || suites % 2 != 0 || compressions == 0) return HelloStatus::kMalformed;
+  if (!r.ok() || session > 32 || suites < 2 || suites % 2 != 0 || compressions == 0) return HelloStatus::kNotTls;
   if (r.left() == 0) return HelloStatus::kComplete;  // TLS 1.2 without extensions
   ByteReader e(r.take(r.u16()));
-  if (!r.ok() || r.left() != 0 || !extensions(e, hello)) return HelloStatus::kMalformed;
-  return HelloStatus::kComplete;
+  if (!r.ok() || r.left() != 0) return HelloStatus::kNotTls;
+  return extensions(e, hello);
 }
 
 }  // namespace
@@ -96,22 +111,20 @@ HelloStatus peek_client_hello(std::span<const Bytes> spans, ClientHello& hello) 
     const size_t have = std::min<size_t>(left(), header.size());
     if (have == 0) return HelloStatus::kNeedMore;
     take(header.data(), have);
-    if (joined.empty()) {  // say "not TLS" as early as it is known
-      if (header[0] != kHandshake || (have > 1 && header[1] != 3)) return HelloStatus::kNotTls;
-    } else if (header[0] != kHandshake || (have > 1 && header[1] != 3)) {
-      return HelloStatus::kMalformed;
-    }
+    // "Not TLS" is said as early as it is known.
+    if (header[0] != kHandshake || (have > 1 && header[1] != 3)) return HelloStatus::kNotTls;
     if (have < header.size()) return HelloStatus::kNeedMore;
     const size_t length = size_t(header[3]) << 8 | header[4];
-    if (length == 0 || length > 16384) return HelloStatus::kMalformed;
+    if (length == 0) return HelloStatus::kMalformed;
+    if (length > 16384) return HelloStatus::kNotTls;
     if (joined.size() + length > kClientHelloMax + 4) return HelloStatus::kTooLong;
     const size_t got = std::min(length, left()), before = joined.size();
     joined.resize(before + got);
     take(joined.data() + before, got);
-    if (joined.size() >= 1 && joined[0] != kClientHello) return HelloStatus::kMalformed;
+    if (joined.size() >= 1 && joined[0] != kClientHello) return HelloStatus::kNotTls;
     if (joined.size() >= 4) {
       const size_t want = size_t(joined[1]) << 16 | size_t(joined[2]) << 8 | joined[3];
-      if (want > kClientHelloMax) return HelloStatus::kTooLong;
+      if (want > kClientHelloMax) return HelloStatus::kNotTls;
       if (joined.size() >= want + 4) return message(Bytes(joined).subspan(4, want), hello);
     }
     if (got < length) return HelloStatus::kNeedMore;

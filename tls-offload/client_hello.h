@@ -1,6 +1,10 @@
 // ClientHelloPeek: reads a ClientHello without consuming it: is this TLS at all, which server name, which application protocols. Stands
 // alone (SNI passthrough terminates nothing), keeps no bytes but the answer, and is bounded: kClientHelloMax bytes of handshake, whatever
 // the record sizes. RFC 8446 4.1.2 and 5.1, RFC 6066 3, RFC 7301 3.1. GREASE and unknown extensions are passed over. Pure.
+//
+// As Envoy's TLS inspector has it, what does not parse as a ClientHello is "not TLS" and may still find a filter chain (with the name that
+// was read before the fault; if that chain terminates TLS, the handshake says no). Only where the name itself is at fault nothing is
+// believed: kMalformed.
 #pragma once
 #include <string>
 #include <string_view>
@@ -11,7 +15,7 @@
 
 namespace sluice::tls {
 
-constexpr size_t kAlpnMax = 16;  // protocols looked at
+constexpr size_t kAlpnMax = 64;  // protocols looked at
 
 enum class HelloStatus : uint8_t { kNeedMore, kNotTls, kComplete, kMalformed, kTooLong };
 

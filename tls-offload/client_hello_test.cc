@@ -68,14 +68,77 @@ TEST(ClientHello, SaysNotTlsWithTheFirstByteThatProvesIt) {
   EXPECT_EQ(int(peek(ssl2, h)), int(HelloStatus::kNotTls));
 }
 
-TEST(ClientHello, RefusesWhatIsNoHelloOrTooLong) {
+using std::string;
+string u8(string s) { return string(1, char(s.size())) + s; }
+string u16(string s) { return string{char(s.size() >> 8), char(s.size())} + s; }
+string extension(int type, string body) { return string{char(type >> 8), char(type)} + u16(std::move(body)); }
+string named(string name) { return extension(0, u16('\0' + u16(std::move(name)))); }
+string alpn(std::initializer_list<string> names) {
+  string list;
+  for (const string& n : names) list += u8(n);
+  return extension(16, u16(list));
+}
+string hello_of(const string& extensions, string session = "", string suites = "\x13\x01", string compressions = string(1, '\0')) {
+  const string body = "\x03\x03" + string(32, 'r') + u8(session) + u16(suites) + u8(compressions) + u16(extensions);
+  const string message = string{1, char(body.size() >> 16)} + u16(body);
+  return "\x16\x03\x01" + u16(message);
+}
+
+// Each row was asked of Envoy 1.37: kNotTls goes on to the choice of a filter chain, kMalformed and kTooLong close without a word.
+TEST(ClientHello, WhatDoesNotParseIsNotTlsAsInEnvoyAndABrokenNameIsMalformed) {
+  using S = HelloStatus;
+  const string good = named("shop.example.com");
+  const struct {
+    const char* what;
+    string bytes;
+    S status;
+    string name;
+  } rows[] = {
+      {"whole", hello_of(good), S::kComplete, "shop.example.com"},
+      {"space", hello_of(named("sh op")), S::kComplete, "sh op"},
+      {"above ASCII", hello_of(named("SH\xffOP")), S::kComplete, "sh\xffop"},
+      {"trailing dot", hello_of(named("a.")), S::kComplete, "a."},
+      {"255", hello_of(named(string(255, 'a'))), S::kComplete, string(255, 'a')},
+      {"256", hello_of(named(string(256, 'a'))), S::kMalformed, ""},
+      {"NUL", hello_of(named(string("a\0b", 3))), S::kMalformed, ""},
+      {"empty name", hello_of(named("")), S::kMalformed, ""},
+      {"empty list", hello_of(extension(0, u16(""))), S::kMalformed, ""},
+      {"another type", hello_of(extension(0, u16('\1' + u16("a")))), S::kMalformed, ""},
+      {"two names", hello_of(extension(0, u16('\0' + u16("a") + '\0' + u16("b")))), S::kMalformed, ""},
+      {"bytes behind the list", hello_of(extension(0, u16('\0' + u16("a")) + "x")), S::kMalformed, ""},
+      {"two name extensions", hello_of(good + good), S::kNotTls, ""},
+      {"any extension twice", hello_of(extension(0x5a5a, "") + good + extension(0x5a5a, "")), S::kNotTls, ""},
+      {"no protocol", hello_of(good + alpn({})), S::kNotTls, "shop.example.com"},
+      {"empty protocol", hello_of(good + alpn({"h2", ""})), S::kNotTls, "shop.example.com"},
+      {"a short extension", hello_of(good + string("\0\x0a\0\xff\0", 5)), S::kNotTls, ""},
+      {"session id of 33", hello_of(good, string(33, 's')), S::kNotTls, ""},
+      {"half a suite", hello_of(good, "", "\x13"), S::kNotTls, ""},
+      {"no suite", hello_of(good, "", ""), S::kNotTls, ""},
+      {"no compression", hello_of(good, "", "\x13\x01", ""), S::kNotTls, ""},
+      {"a ServerHello", string("\x16\x03\x01\0\4\2\0\0\0", 9), S::kNotTls, ""},
+      {"no record", string("\x16\x03\x01\0\0", 5), S::kMalformed, ""},
+      {"record of 64 KiB", "\x16\x03\x01\xff\xff" + string(40, 'a'), S::kNotTls, ""},
+      {"message of 64 KiB", string("\x16\x03\x01\0\4\1\0\xff\xff", 9), S::kNotTls, ""},
+  };
+  for (const auto& row : rows) {
+    ClientHello h;
+    EXPECT_EQ(int(peek(as_bytes(row.bytes), h)), int(row.status)) << row.what;
+    if (row.status != S::kMalformed) EXPECT_EQ(h.server_name, row.name) << row.what;
+  }
+  const string tail(15, 'x');
+  string records;
+  for (int i = 0; i < 1100; i++) records += "\x16\x03\x01" + u16(i == 0 ? string("\1\0\x40\0", 4) + tail : tail);
   ClientHello h;
-  const uint8_t server_hello[] = {22, 3, 1, 0, 4, 2, 0, 0, 0};
-  EXPECT_EQ(int(peek(server_hello, h)), int(HelloStatus::kMalformed));
-  const uint8_t empty_record[] = {22, 3, 1, 0, 0};
-  EXPECT_EQ(int(peek(empty_record, h)), int(HelloStatus::kMalformed));
-  const uint8_t huge[] = {22, 3, 1, 0x40, 0, 1, 1, 0, 0};
-  EXPECT_EQ(int(peek(huge, h)), int(HelloStatus::kTooLong));
+  EXPECT_EQ(int(peek(as_bytes(records), h)), int(S::kTooLong));
+}
+
+TEST(ClientHello, LooksAtTheFirstProtocolsOnly) {
+  string many;
+  for (int i = 0; i < 100; i++) many += u8("p" + std::to_string(i));
+  ClientHello h;
+  ASSERT_EQ(int(peek(as_bytes(hello_of(extension(16, u16(many)))), h)), int(HelloStatus::kComplete));
+  EXPECT_EQ(h.alpn.size(), kAlpnMax);
+  EXPECT_EQ(h.alpn.back(), "p63");
 }
 
 TEST(ClientHello, NoMutationCrashesOrReadsPastTheEnd) {

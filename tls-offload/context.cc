@@ -21,6 +21,9 @@ constexpr const char* kSuites12 =
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 constexpr const char* kSuites13 = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 constexpr const char* kGroups = "X25519:P-256:P-384";
+// With which a client may prove its certificate: BoringSSL's list, so P-521 and Ed25519 keys are refused as by Envoy; SHA-1 left out.
+constexpr const char* kClientSignatures =
+    "ECDSA+SHA256:RSA-PSS+SHA256:RSA+SHA256:ECDSA+SHA384:RSA-PSS+SHA384:RSA+SHA384:RSA-PSS+SHA512:RSA+SHA512";
 constexpr long kCertListMax = 64 * 1024;
 
 BioPtr reader(const std::string& pem) { return BioPtr(BIO_new_mem_buf(pem.data(), int(pem.size()))); }
@@ -84,7 +87,16 @@ std::expected<Certificate, std::string> read_certificate(const CertificatePem& p
   return c;
 }
 
-std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expire_us) {
+// In the words of PeerInfo::serial.
+void note_revoked(X509_CRL* crl, std::set<std::string, std::less<>>& serials) {
+  STACK_OF(X509_REVOKED)* revoked = X509_CRL_get_REVOKED(crl);
+  for (int i = 0; i < sk_X509_REVOKED_num(revoked); i++)
+    serials.insert(serial_text(X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(revoked, i))));
+}
+
+std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, ServerPolicy::State& s) {
+  int64_t& expire_us = s.expire_us;
+  std::set<uint64_t>& anchors = s.anchors;
   if (o.trusted_ca_pem.empty()) {
     if (o.client_cert != ClientCert::kNone)
       return "client certificates are asked for but there is no trusted CA to verify them; give trusted_ca";
@@ -95,6 +107,7 @@ std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expi
   X509_STORE* store = SSL_CTX_get_cert_store(ctx);
   for (const X509Ptr& x : *list) {
     expire_us = std::min(expire_us, not_after_us(x.get()));
+    anchors.insert(anchor_of(x.get()));
     if (X509_STORE_add_cert(store, x.get()) != 1 || (o.client_cert != ClientCert::kNone && SSL_CTX_add_client_CA(ctx, x.get()) != 1))
       return "trusted CA: " + take_openssl_errors();
   }
@@ -103,6 +116,7 @@ std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expi
     BioPtr bio = reader(o.crl_pem);
     int crls = 0;
     while (X509_CRL* crl = PEM_read_bio_X509_CRL(bio.get(), nullptr, no_passphrase, nullptr)) {
+      note_revoked(crl, s.revoked_serials);
       const int added = X509_STORE_add_crl(store, crl);
       X509_CRL_free(crl);
       if (added != 1) return "CRL: " + take_openssl_errors();
@@ -110,7 +124,7 @@ std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expi
     }
     ERR_clear_error();
     if (crls == 0) return "CRL: no revocation list in it; expected PEM with BEGIN X509 CRL";
-    flags |= X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL;
+    flags |= X509_V_FLAG_CRL_CHECK | (o.crl_leaf_only ? 0 : X509_V_FLAG_CRL_CHECK_ALL);
   }
   X509_STORE_set_flags(store, flags);
   return "";
@@ -156,7 +170,9 @@ std::string configure_protocol(SSL_CTX* ctx, const ServerPolicyOptions& o) {
     return "ECDH curves " + groups + ": " + take_openssl_errors() + "; known are X25519, P-256, P-384, P-521";
   SSL_CTX_set_min_proto_version(ctx, min);
   SSL_CTX_set_max_proto_version(ctx, max);
-  if (SSL_CTX_set_cipher_list(ctx, list.c_str()) != 1 || SSL_CTX_set_ciphersuites(ctx, kSuites13) != 1) return take_openssl_errors();
+  if (SSL_CTX_set_cipher_list(ctx, list.c_str()) != 1 || SSL_CTX_set_ciphersuites(ctx, kSuites13) != 1 ||
+      SSL_CTX_set1_client_sigalgs_list(ctx, kClientSignatures) != 1)
+    return take_openssl_errors();
   SSL_CTX_set_options(
       ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
   SSL_CTX_set_mode(ctx, SSL_MODE_NO_AUTO_CHAIN | SSL_MODE_RELEASE_BUFFERS);
@@ -208,6 +224,13 @@ std::vector<const Certificate*> ServerPolicy::State::choose(std::string_view sni
   return out;
 }
 
+bool dns_name_covers(std::string_view san, std::string_view name) {
+  const auto same = [](std::string_view a, std::string_view b) { return lower(std::string(a)) == lower(std::string(b)); };
+  if (same(san, name)) return true;
+  const size_t dot = name.find('.');
+  return san.starts_with("*.") && dot != name.npos && dot > 0 && san.find('*', 1) == san.npos && same(san.substr(1), name.substr(dot));
+}
+
 std::string take_openssl_errors() {
   std::string out;
   const char* data = nullptr;
@@ -238,10 +261,11 @@ std::expected<std::shared_ptr<const ServerPolicy>, std::string> ServerPolicy::ma
   SSL_CTX* ctx = s.context.get();
   if (ctx == nullptr) return Error("OpenSSL: " + take_openssl_errors());
   if (std::string bad = configure_protocol(ctx, o); !bad.empty()) return Error(bad);
-  if (std::string bad = load_trust(ctx, o, s.expire_us); !bad.empty()) return Error(bad);
+  if (std::string bad = load_trust(ctx, o, s); !bad.empty()) return Error(bad);
   s.client_cert = o.client_cert;
   s.require_one_spiffe_uri = o.require_one_spiffe_uri;
   s.san_matchers = o.san_matchers;
+  s.denied_uris = {o.denied_uris.begin(), o.denied_uris.end()};
   for (const std::string& p : o.alpn) {
     if (p.empty() || p.size() > 255) return Error("ALPN protocol names have 1 to 255 bytes");
     (s.alpn += char(p.size())) += p;
@@ -262,6 +286,13 @@ std::expected<std::shared_ptr<const ServerPolicy>, std::string> ServerPolicy::ma
   SSL_CTX_set_keylog_callback(ctx, on_key_log);
   return policy;
 }
+
+bool ServerPolicy::still_trusts(const PeerInfo& peer) const {
+  return s_->anchors.contains(peer.trust_anchor) && !s_->revoked_serials.contains(peer.serial) &&
+         std::ranges::none_of(peer.uri_sans, [&](const std::string& u) { return s_->denied_uris.contains(u); });
+}
+
+std::string ServerPolicy::refuses(const PeerInfo& peer) const { return refuse_names({peer.uri_sans, peer.dns_sans, peer.email_sans}, *s_); }
 
 ServerPolicy::ServerPolicy() : s_(std::make_unique<State>()) {}
 ServerPolicy::~ServerPolicy() = default;

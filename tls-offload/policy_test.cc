@@ -151,6 +151,53 @@ TEST(TlsClientCertificate, OneSanMustMatchOneMatcher) {
   refused(o, &bare, "SAN matcher", "certificate unknown");
 }
 
+TEST(TlsClientCertificate, ADeniedIdentityIsRefusedAndItsNeighbourIsNot) {
+  ServerPolicyOptions o = mutual();
+  o.denied_uris = {"spiffe://td/bad"};
+  const Issued bad = issue(&ca(), {.common_name = "c", .sans = {uri("spiffe://td/bad")}}),
+               also = issue(&ca(), {.common_name = "c", .sans = {uri("spiffe://td/good"), uri("spiffe://td/bad")}}),
+               good = issue(&ca(), {.common_name = "c", .sans = {uri("spiffe://td/good")}});
+  refused(o, &bad, "spiffe://td/bad is revoked", "certificate unknown");
+  refused(o, &also, "spiffe://td/bad is revoked", "certificate unknown");
+  accepted(o, &good);
+}
+
+// The root has no list of its own issuer here: only an intermediate's.
+TEST(TlsClientCertificate, AListAboutLeavesOnlyNeedsNoneOfTheRoot) {
+  const Issued middle = issue(&ca(), {.common_name = "middle", .ca = true});
+  Issued bad = issue(&middle, {.common_name = "bad", .sans = {}, .serial = 66}),
+         good = issue(&middle, {.common_name = "good", .sans = {}, .serial = 67});
+  ServerPolicyOptions o = mutual();
+  o.trusted_ca_pem += middle.pem();
+  o.crl_pem = revoke(middle, bad.certificate.get());
+  o.crl_leaf_only = true;
+  refused(o, &bad, "certificate revoked", "certificate revoked");
+  accepted(o, &good);
+}
+
+TEST(TlsClientCertificate, APeerIsTrustedAsLongAsItsOwnAnchorAndItselfAre) {
+  const Issued other = make_ca("other"), peer = issue(&ca(), {.common_name = "c", .sans = {uri("spiffe://td/a")}, .serial = 0x1c8});
+  const auto answer = shake(mutual(), {.certificate = &peer});
+  ASSERT_TRUE(answer.open);
+  const auto trusts = [&](const ServerPolicyOptions& o) { return (*ServerPolicy::make(o))->still_trusts(answer.peer); };
+  ServerPolicyOptions o = mutual();
+  EXPECT_TRUE(trusts(o));
+  o.trusted_ca_pem = other.pem() + o.trusted_ca_pem;
+  EXPECT_TRUE(trusts(o));
+  o.trusted_ca_pem = other.pem();
+  EXPECT_FALSE(trusts(o));
+  o = mutual();
+  o.denied_uris = {"spiffe://td/b"};
+  EXPECT_TRUE(trusts(o));
+  o.denied_uris.push_back("spiffe://td/a");
+  EXPECT_FALSE(trusts(o));
+  o = mutual();
+  o.crl_pem = revoke(ca(), other.certificate.get());
+  EXPECT_TRUE(trusts(o));
+  o.crl_pem = revoke(ca(), peer.certificate.get());
+  EXPECT_FALSE(trusts(o));
+}
+
 TEST(TlsClientCertificate, RevokedIsRefusedAndItsNeighbourIsNot) {
   const Issued bad = issue(&ca(), {.common_name = "bad", .sans = {}, .serial = 66}),
                good = issue(&ca(), {.common_name = "good", .sans = {}, .serial = 67});
@@ -164,6 +211,59 @@ TEST(TlsClientCertificate, ACaCertificateMayNotStandAsALeafOfTheWrongPurpose) {
   const Issued c = issue(&ca(), {.common_name = "signer", .sans = {}, .ca = true});
   const Outcome r = shake(mutual(), {.certificate = &c});
   EXPECT_FALSE(r.open);
+}
+
+// A connection outlives the policy that admitted it: what its peer proved is held against the newest one.
+TEST(TlsClientCertificate, OfAnEarlierPolicyStandsUntilItsOwnRootIsRemovedOrItsNamesAreRefused) {
+  const Issued second = make_ca("second");
+  const Issued client =
+      issue(&ca(), {.common_name = "client", .sans = {uri("spiffe://cluster.local/ns/shop/sa/client"), dns("c.example.com")}});
+  const Issued stranger = issue(&second, {.common_name = "stranger", .sans = {{GEN_EMAIL, "s@example.com"}}});
+  auto with = [](const std::string& roots, auto... matcher) {
+    ServerPolicyOptions o = mutual();
+    o.trusted_ca_pem = roots;
+    (o.san_matchers.push_back(matcher), ...);
+    auto policy = ServerPolicy::make(o);
+    EXPECT_TRUE(policy.has_value()) << policy.error();
+    return *policy;
+  };
+  const std::string both = ca().pem() + second.pem();
+  ServerPolicyOptions admitting = mutual();
+  admitting.trusted_ca_pem = both;
+  const PeerInfo peer = accepted(admitting, &client).peer, other = accepted(admitting, &stranger).peer;
+
+  EXPECT_TRUE(with(both)->still_trusts(peer));
+  EXPECT_TRUE(with(second.pem() + ca().pem())->still_trusts(peer));  // order is nothing
+  EXPECT_TRUE(with(ca().pem())->still_trusts(peer));                 // somebody else's root went
+  EXPECT_FALSE(with(ca().pem())->still_trusts(other));
+  EXPECT_FALSE(with(second.pem())->still_trusts(peer));
+  EXPECT_FALSE(with(make_ca("ca").pem())->still_trusts(peer));  // the same name, another key
+  EXPECT_FALSE(with(both)->still_trusts(PeerInfo{}));
+
+  const auto only = [](SanType type, std::string text) {
+    return [=](SanType t, std::string_view san) { return t == type && san == text; };
+  };
+  EXPECT_EQ(with(both)->refuses(peer), "");
+  EXPECT_EQ(with(both, only(SanType::kDns, "c.example.com"))->refuses(peer), "");
+  EXPECT_NE(with(both, only(SanType::kDns, "d.example.com"))->refuses(peer), "");
+  EXPECT_EQ(with(both, only(SanType::kEmail, "s@example.com"))->refuses(other), "");
+  EXPECT_NE(with(both, only(SanType::kEmail, "s@example.com"))->refuses(peer), "");
+  ServerPolicyOptions spiffe = mutual();
+  spiffe.require_one_spiffe_uri = true;
+  const auto strict = ServerPolicy::make(spiffe);
+  EXPECT_EQ((*strict)->refuses(peer), "");
+  EXPECT_NE((*strict)->refuses(other), "");
+}
+
+// The root is the trusted certificate that the chain ended at, also where that is an intermediate.
+TEST(TlsClientCertificate, AnIntermediateThatIsTrustedIsTheAnchor) {
+  const Issued middle = issue(&ca(), {.common_name = "middle", .sans = {}, .ca = true});
+  const Issued client = issue(&middle, {.common_name = "client", .sans = {dns("c.example.com")}});
+  ServerPolicyOptions o = mutual();
+  o.trusted_ca_pem = middle.pem();
+  const PeerInfo peer = accepted(o, &client).peer;
+  EXPECT_TRUE((*ServerPolicy::make(o))->still_trusts(peer));
+  EXPECT_FALSE((*ServerPolicy::make(mutual()))->still_trusts(peer));
 }
 
 std::string answered_by(const ServerPolicyOptions& o, const std::string& sni, const char* suite = nullptr, int version = TLS1_3_VERSION) {

@@ -17,11 +17,12 @@ struct PeerInfo {
   std::string sni, alpn, version, cipher;  // "TLSv1.3", "TLS_AES_128_GCM_SHA256"
   bool certificate = false;                // presented and verified
   std::string principal;                   // URI SAN, else DNS SAN, else subject
-  std::vector<std::string> uri_sans, dns_sans;
+  std::vector<std::string> uri_sans, dns_sans, email_sans;
   std::string subject;  // RFC 2253
   std::string sha256_hex, serial;
   std::string pem_escaped, chain_escaped;  // URL-encoded PEM, as in x-forwarded-client-cert
   std::string local_uri_san;               // of our own certificate
+  uint64_t trust_anchor = 0;               // which trusted certificate vouched for it (ServerPolicy::still_trusts)
 };
 
 class Terminator : public StreamLayer {

@@ -100,7 +100,7 @@ struct Compiler::State {
   }
 
   // The policy of one chain; null with a reason in `missing` while a secret is.
-  static std::shared_ptr<const tls::ServerPolicy> build_tls(const TlsTemplate& t, SecretSource& secrets, int64_t wall_us, uint64_t& trust,
+  static std::shared_ptr<const tls::ServerPolicy> build_tls(const TlsTemplate& t, SecretSource& secrets, int64_t wall_us,
                                                             std::vector<std::string>& missing) {
     tls::ServerPolicyOptions options = t.options;
     options.wall_us = wall_us;
@@ -121,7 +121,6 @@ struct Compiler::State {
       options.trusted_ca_pem = s->trusted_ca_pem;
       options.crl_pem = s->crl_pem;
     }
-    trust = options.trusted_ca_pem.empty() ? 0 : hash_of(options.trusted_ca_pem);
     auto policy = tls::ServerPolicy::make(options);
     if (!policy) {
       missing.push_back(t.certificates.front() + ": " + policy.error());
@@ -158,7 +157,7 @@ struct Compiler::State {
       auto c = std::make_shared<tables::FilterChain>(from);
       if (tls) {
         const size_t before = b.missing.size();
-        c->tls = build_tls(*tls, secrets, wall_us, c->trust_hash, b.missing);
+        c->tls = build_tls(*tls, secrets, wall_us, b.missing);
         if (b.missing.size() > before) c->tls_missing = b.missing.back();
       }
       return std::shared_ptr<const tables::FilterChain>(std::move(c));

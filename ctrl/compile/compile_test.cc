@@ -5,11 +5,14 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "ctrl/compile/translate.h"
 #include "dataplane/route/route.h"
 #include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/config/listener/v3/listener.pb.h"
 #include "envoy/config/route/v3/route.pb.h"
+#include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
+#include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
 
 namespace sluice::compile {
 namespace {
@@ -144,6 +147,62 @@ envoy::config::endpoint::v3::ClusterLoadAssignment assignment(const std::string&
   s->set_address(address);
   s->set_port_value(80);
   return a;
+}
+
+// What subjectAltNames of a MUTUAL server become (istiod writes the untyped form).
+TlsTemplate tls_with_names(std::initializer_list<const char*> names, const char* trusted = "file-root:/ca.pem") {
+  envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext t;
+  auto* c = t.mutable_common_tls_context();
+  c->add_tls_certificate_sds_secret_configs()->set_name("file-cert:/a.pem~/a-key.pem");
+  auto* combined = c->mutable_combined_validation_context();
+  combined->mutable_validation_context_sds_secret_config()->set_name(trusted);
+  auto* validation = combined->mutable_default_validation_context();
+  for (const char* n : names) validation->add_match_subject_alt_names()->set_exact(n);
+  t.mutable_require_client_certificate()->set_value(true);
+  envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy proxy;
+  proxy.set_cluster("c");
+  envoy::config::listener::v3::Listener l;
+  l.set_name("l");
+  l.mutable_address()->mutable_socket_address()->set_address("0.0.0.0");
+  l.mutable_address()->mutable_socket_address()->set_port_value(443);
+  auto* chain = l.add_filter_chains();
+  chain->mutable_transport_socket()->mutable_typed_config()->PackFrom(t);
+  chain->add_filters()->mutable_typed_config()->PackFrom(proxy);
+  Interned ids;
+  return *listener_of(l, ids).tls[0];
+}
+
+TEST(Tls, OneSpiffeIdIsDemandedOfTheMeshAndWhereNothingElseIsAskedFor) {
+  const char *spiffe = "spiffe://cluster.local/ns/shop/sa/client", *name = "client.example.com";
+  EXPECT_FALSE(tls_with_names({}).spiffe_required);
+  EXPECT_TRUE(tls_with_names({}, "ROOTCA").spiffe_required);
+  EXPECT_TRUE(tls_with_names({spiffe}).spiffe_required);
+  EXPECT_FALSE(tls_with_names({name}).spiffe_required);
+  EXPECT_FALSE(tls_with_names({spiffe, name}).spiffe_required);  // or nobody could come by the name
+}
+
+// Compared with Envoy 1.37: DNS SANs are met as DNS names, the others byte by byte.
+TEST(Tls, AnExactNameIsMetByADnsSanWithoutCaseAndByItsWildcard) {
+  using tls::SanType;
+  const TlsTemplate t = tls_with_names({"client.example.com"});
+  const struct {
+    SanType type;
+    const char* san;
+    bool met;
+  } rows[] = {{SanType::kDns, "client.example.com", true},
+              {SanType::kDns, "CLIENT.example.com", true},
+              {SanType::kDns, "*.example.com", true},
+              {SanType::kDns, "*.com", false},
+              {SanType::kDns, "*", false},
+              {SanType::kDns, "c*.example.com", false},
+              {SanType::kDns, "*.client.example.com", false},
+              {SanType::kDns, "*.*.com", false},
+              {SanType::kDns, "a.example.com", false},
+              {SanType::kUri, "client.example.com", true},
+              {SanType::kUri, "CLIENT.example.com", false},
+              {SanType::kUri, "*.example.com", false},
+              {SanType::kEmail, "*.example.com", false}};
+  for (const auto& row : rows) EXPECT_EQ(t.options.san_matchers[0](row.type, row.san), row.met) << int(row.type) << " " << row.san;
 }
 
 TEST(Refusal, AFieldThatIsNotObeyedIsNamedByItsPathAndTheLastGoodVersionStays) {

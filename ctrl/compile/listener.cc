@@ -214,18 +214,25 @@ std::shared_ptr<const tables::TcpProxy> tcp_proxy_of(const nf::tcp_proxy::v3::Tc
 
 std::function<bool(tls::SanType, std::string_view)> san_matcher(std::optional<tls::SanType> type,
                                                                 const envoy::type::matcher::v3::StringMatcher& m) {
-  return [type, match = string_match_of(m)](tls::SanType t, std::string_view san) { return (!type || *type == t) && match.matches(san); };
+  return [type, match = string_match_of(m)](tls::SanType t, std::string_view san) {
+    if (type && *type != t) return false;
+    // As in Envoy, an exact DNS name is met in the way of DNS names.
+    if (t == tls::SanType::kDns && match.kind == tables::StringMatch::Kind::kExact) return tls::dns_name_covers(san, match.value);
+    return match.matches(san);
+  };
 }
 
-// Istio's rule: where the context is the mesh's own (ROOTCA) or asks for SPIFFE names, a peer has exactly one SPIFFE identity.
+// SPIFFE's rule (X509-SVID 2): where the context is the mesh's own (ROOTCA), or nothing but SPIFFE names is asked for, a peer has exactly
+// one SPIFFE identity.
 bool names_spiffe(const envoy::type::matcher::v3::StringMatcher& m) {
   return m.exact().starts_with("spiffe://") || m.prefix().starts_with("spiffe://");
 }
 
 void validation_of(const ts::CertificateValidationContext& v, TlsTemplate& out) {
+  bool others = false;  // names that are no SPIFFE ids
   for (const auto& m : v.match_subject_alt_names()) {
     out.options.san_matchers.push_back(san_matcher(std::nullopt, m));
-    out.spiffe_required |= names_spiffe(m);
+    others |= !names_spiffe(m);
   }
   for (const auto& m : v.match_typed_subject_alt_names()) {
     using S = ts::SubjectAltNameMatcher;
@@ -233,8 +240,9 @@ void validation_of(const ts::CertificateValidationContext& v, TlsTemplate& out) 
       throw Refused("match_typed_subject_alt_names: san_type " + S::SanType_Name(m.san_type()) + " is not supported");
     const auto type = m.san_type() == S::URI ? tls::SanType::kUri : m.san_type() == S::DNS ? tls::SanType::kDns : tls::SanType::kEmail;
     out.options.san_matchers.push_back(san_matcher(type, m.matcher()));
-    out.spiffe_required |= names_spiffe(m.matcher());
+    others |= !names_spiffe(m.matcher());
   }
+  out.spiffe_required |= !out.options.san_matchers.empty() && !others;
   if (v.has_trusted_ca()) out.options.trusted_ca_pem = v.trusted_ca().inline_string() + v.trusted_ca().inline_bytes();
   if (v.has_crl()) out.options.crl_pem = v.crl().inline_string() + v.crl().inline_bytes();
 }

@@ -113,14 +113,7 @@ void client_certificate(RequestHead& head, const ForwardingOptions& o, const Con
   if (!c.sha256_hex.empty()) part("Hash", c.sha256_hex, false);
   if (o.cert_pem && !c.pem_escaped.empty()) part("Cert", c.pem_escaped, true);
   if (o.cert_chain && !c.chain_escaped.empty()) part("Chain", c.chain_escaped, true);
-  if (o.cert_subject) {
-    std::string escaped;
-    for (char ch : c.subject) {
-      if (ch == '"' || ch == '\\') escaped += '\\';
-      escaped += ch;
-    }
-    part("Subject", escaped, true);
-  }
+  if (o.cert_subject) part("Subject", c.subject, true);  // RFC 2253 already escapes quotes and backslashes in it
   if (o.cert_uri) {
     if (c.uris == nullptr || c.uris->empty()) part("URI", "", false);
     else

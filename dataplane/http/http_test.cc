@@ -582,7 +582,7 @@ TEST(HeadersPolicy, XfccSaysWhatIsConfiguredInEnvoysOrder) {
   ConnectionFacts facts{{Ipv4{1}, 443},
                         {Ipv4{2}, 1},
                         true,
-                        {true, "abcd", "CN=client,O=\"x\"", "PEM", "", &uris, &dns, "spiffe://cluster.local/ns/shop/sa/gateway"}};
+                        {true, "abcd", "CN=client,O=\\\"x\\\"", "PEM", "", &uris, &dns, "spiffe://cluster.local/ns/shop/sa/gateway"}};
   Rng rng(1);
   mutate_request(head, hcm, facts, rng);
   EXPECT_EQ(*head.fields.first("x-forwarded-client-cert"),

@@ -1,6 +1,7 @@
 // Context: what the parts of one worker's proxy share. Everything here belongs to the worker (or is thread-safe on its own); it outlives
 // the proxy. `tables` and `now` are set at the beginning of each turn and hold for the turn.
 #pragma once
+#include <iterator>
 #include <string_view>
 
 #include "dataplane/base/arena.h"
@@ -36,8 +37,21 @@ struct ProxyConfig {
   uint32_t exchanges_max = kExchangesMax;
 };
 
+// Why a connection takes no further request and ends (metric label: kDrainReasonNames).
+enum class DrainReason : uint8_t {
+  kChainGone,          // its listener or filter chain is not in the tables any more, or terminates something else now
+  kClientCertificate,  // the chain demands a client certificate that this peer did not show, or other names in it
+  kTrustRemoved,       // the root that vouched for its client certificate is no longer trusted
+  kAge,                // max_connection_duration
+  kShutdown,           // the gateway ends
+  kCount
+};
+constexpr std::string_view kDrainReasonNames[] = {"chain_gone", "client_certificate", "trust_removed", "age", "shutdown"};
+static_assert(std::size(kDrainReasonNames) == size_t(DrainReason::kCount));
+
 struct ProxyCounters {
-  Counter connections_accepted, connections_active, connections_drained;
+  Counter connections_accepted, connections_active;
+  Counter connections_drained[size_t(DrainReason::kCount)];  // when draining begins
   Counter requests, requests_active, retries, pairs_active;
   Counter no_memory;  // pumps that waited for an mbuf
   Counter log_lines, log_dropped;

@@ -3,6 +3,7 @@
 
 #include "dataplane/proxy/proxy.h"
 #include "dataplane/tables/filter_chain_index.h"
+#include "tls-offload/context.h"
 
 namespace sluice::proxy {
 
@@ -116,8 +117,6 @@ void Proxy::no_chain(DownstreamId id) {
 void Proxy::chain_found(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
   c_.wheel.cancel(d.timer);
-  d.client_certificate_required = d.chain->client_certificate_required;
-  d.trust_hash = d.chain->trust_hash;
   if (d.chain->tls_required) {
     if (d.chain->tls == nullptr || tls_ == nullptr) {  // its secret is missing: the chain stays shut
       c_.drops.add(Drop::kTlsNoChain);
@@ -143,6 +142,10 @@ void Proxy::chain_found(DownstreamId id) {
 void Proxy::opened(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
   c_.wheel.cancel(d.timer);
+  if (!refresh_chain(d)) {  // the tables changed during the handshake
+    close_downstream(id, false);
+    return;
+  }
   d.facts = {.local = d.local, .remote = d.remote, .tls = d.wire.layer == tls_ && tls_ != nullptr, .certificate = {}};
   if (d.peer != nullptr)
     d.facts.certificate = {d.peer->certificate,   d.peer->sha256_hex, d.peer->subject,   d.peer->pem_escaped,
@@ -166,11 +169,17 @@ bool Proxy::network_allowed(const Downstream& d) {
   return true;
 }
 
-// Does what this connection proved when it was accepted still satisfy the chain that would take it now?
-bool Proxy::still_served(const Downstream& d, const tables::FilterChain& now) const {
-  return (now.http != nullptr) == (d.chain->http != nullptr) && now.tls_required == d.chain->tls_required &&
-         !(now.tls_required && now.tls == nullptr) && (!now.client_certificate_required || d.client_certificate_required) &&
-         now.trust_hash == d.trust_hash;
+// Why the chain that would take this connection now does not satisfy itself with what the connection proved; nothing: it does. Before the
+// end of a handshake nothing is proved yet: opened() asks again.
+std::optional<DrainReason> Proxy::not_served(const Downstream& d, const tables::FilterChain* now) const {
+  if (now == nullptr || (now->http != nullptr) != (d.chain->http != nullptr) || now->tls_required != d.chain->tls_required ||
+      (now->tls_required && now->tls == nullptr))
+    return DrainReason::kChainGone;
+  if (d.peer == nullptr) return std::nullopt;
+  if (!d.peer->certificate) return now->client_certificate_required ? std::optional(DrainReason::kClientCertificate) : std::nullopt;
+  if (now->tls->client_cert() == tls::ClientCert::kNone) return std::nullopt;
+  if (!now->tls->still_trusts(*d.peer)) return DrainReason::kTrustRemoved;
+  return now->tls->refuses(*d.peer).empty() ? std::nullopt : std::optional(DrainReason::kClientCertificate);
 }
 
 // Before each request: the newest tables decide. False: the connection's chain is gone or asks for more than this connection proved; it
@@ -179,7 +188,10 @@ bool Proxy::refresh_chain(Downstream& d) {
   if (d.ready_probe || d.generation == generation_) return true;
   const auto listener = find_listener(d.local);
   const auto* chain = listener == nullptr ? nullptr : find_chain(d, *listener);
-  if (chain == nullptr || !still_served(d, **chain)) return false;
+  if (const auto why = not_served(d, chain == nullptr ? nullptr : chain->get())) {
+    c_.counters.connections_drained[size_t(*why)].add();
+    return false;
+  }
   d.generation = generation_;
   d.listener = listener;
   d.chain = *chain;
@@ -197,10 +209,11 @@ void Proxy::arm_connection(Downstream& d) {
 }
 
 // No further request: what is in flight may finish until the deadline.
-void Proxy::drain_connection(DownstreamId id) {
+void Proxy::drain_connection(DownstreamId id, DrainReason why) {
   Downstream* d = downstreams_.get(id);
   if (d == nullptr || d->draining) return;
   d->draining = true;
+  c_.counters.connections_drained[size_t(why)].add();
   d->drain_deadline = c_.now.mono_us + c_.config.drain_deadline;
   if (d->phase == Downstream::Phase::kTunnel) {
     if (Pair* p = pairs_.get(d->pair)) {
@@ -237,7 +250,7 @@ void Proxy::downstream_timer(DownstreamId id) {
         }
         close_downstream(id, false);
       } else if (d->exchange) {  // its longest life is over
-        drain_connection(id);
+        drain_connection(id, DrainReason::kAge);
       } else {
         c_.drops.add(Drop::kHttpIdleTimeout);
         close_downstream(id, true);
@@ -293,7 +306,6 @@ void Proxy::close_downstream(DownstreamId id, bool graceful) {
   if (const ExchangeId x = d->exchange) abandon(x);
   c_.wheel.cancel(d->timer);
   c_.counters.connections_active.sub();
-  if (d->draining) c_.counters.connections_drained.add();
   const Wire wire = d->wire;
   downstreams_.free(id);
   if (graceful) wire.layer->close(wire.id);

@@ -67,12 +67,13 @@ int64_t Proxy::circuit_units() const {
   return n;
 }
 
-// A connection ends with a push only when its listener or chain is gone, its client-certificate rule became stricter or its trust changed.
+// A connection ends with a push only when its listener or chain is gone, its client-certificate rule became stricter or its root was
+// removed.
 void Proxy::adopt() {
   const tables::Snapshot& t = *c_.tables;
   generation_ = t.generation;
   listeners_ = t.listeners;
-  std::vector<DownstreamId> gone;
+  std::vector<std::pair<DownstreamId, DrainReason>> gone;
   downstreams_.for_each([&](DownstreamId id, Downstream& d) {
     if (d.ready_probe) return;
     const auto listener = find_listener(d.local);
@@ -81,9 +82,9 @@ void Proxy::adopt() {
       return;
     }
     const auto* chain = listener == nullptr ? nullptr : find_chain(d, *listener);
-    if (chain == nullptr || !still_served(d, **chain)) gone.push_back(id);
+    if (const auto why = not_served(d, chain == nullptr ? nullptr : chain->get())) gone.emplace_back(id, *why);
   });
-  for (DownstreamId id : gone) drain_connection(id);
+  for (const auto& [id, why] : gone) drain_connection(id, why);
 
   std::unordered_map<tables::ClusterId, std::unordered_set<uint32_t>> live;
   c_.connections.sweep([&](tables::ClusterId cluster, uint32_t endpoint) {
@@ -134,7 +135,7 @@ void Proxy::drain() {
   downstreams_.for_each([&](DownstreamId id, Downstream& d) {
     if (!d.ready_probe) all.push_back(id);
   });
-  for (DownstreamId id : all) drain_connection(id);
+  for (DownstreamId id : all) drain_connection(id, DrainReason::kShutdown);
 }
 
 void Proxy::write_log(const std::vector<std::shared_ptr<const tables::AccessLog>>& logs, const RecordSource& source, Flags flags) {

@@ -7,8 +7,8 @@
 //
 // A downstream connection goes kInspect (ClientHello, or at once) -> kHandshake (TLS terminated) -> kHttp or kTunnel. Each request is an
 // Exchange: it begins with the first byte of its head and ends with one access record. Every request looks its chain up in the newest
-// tables, so policies and routes of a kept-alive connection are never old; a connection whose chain is gone, or asks more of a client
-// certificate than when it was accepted, is drained.
+// tables, so policies and routes of a kept-alive connection are never old; a connection whose chain is gone, asks more of a client
+// certificate than the peer proved, or no longer trusts the root that vouched for it, is drained. A root that is added drains nobody.
 //
 // Order of a request, as Envoy under istiod (http_connection_manager, then its filters): head checks -> path normalization -> header
 // mutation
@@ -60,12 +60,10 @@ struct Downstream {
   Downstream() : timer(kDownstreamTimer, 0) {}
 
   Phase phase = Phase::kInspect;
-  bool draining = false;                     // no further request is read
-  bool ready_probe = false;                  // the connection is to the ready port
-  bool is_tls = false;                       // the client speaks TLS
-  bool client_certificate_required = false;  // by the chain at accept
-  uint64_t trust_hash = 0;
-  Wire tcp, wire;  // wire: TLS when terminated here, else tcp
+  bool draining = false;     // no further request is read
+  bool ready_probe = false;  // the connection is to the ready port
+  bool is_tls = false;       // the client speaks TLS
+  Wire tcp, wire;            // wire: TLS when terminated here, else tcp
   std::shared_ptr<const tables::Listener> listener;
   std::shared_ptr<const tables::FilterChain> chain;
   uint64_t generation = 0;  // of the tables that `listener` and `chain` were found in
@@ -198,12 +196,12 @@ class Proxy {
   RbacVerdict rbac(const tables::RbacFilter& filter, const authz::Request& request);
   bool network_allowed(const Downstream& d);
   bool refresh_chain(Downstream& d);
-  bool still_served(const Downstream& d, const tables::FilterChain& now) const;
+  std::optional<DrainReason> not_served(const Downstream& d, const tables::FilterChain* now) const;
   void downstream_event(DownstreamId id, uint8_t events);
   void close_downstream(DownstreamId id, bool graceful);
   void downstream_timer(DownstreamId id);
   void arm_connection(Downstream& d);
-  void drain_connection(DownstreamId id);
+  void drain_connection(DownstreamId id, DrainReason why);
   std::shared_ptr<const tables::Listener> find_listener(const SocketAddress& local) const;
   const std::shared_ptr<const tables::FilterChain>* find_chain(const Downstream& d, const tables::Listener& l) const;
   // request.cc

@@ -1,10 +1,21 @@
 #include "dataplane/proxy/record.h"
 
+#include <algorithm>
+
 namespace sluice::proxy {
 namespace {
 
 bool text(std::string_view s, std::string& out) {
   out += s;
+  return !s.empty();
+}
+// Envoy's StringUtil::sanitizeInvalidHostname: a stranger's bytes stay out of the log.
+bool server_name(std::string_view s, std::string& out) {
+  const auto odd = [](char c) {
+    return !((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_');
+  };
+  if (std::ranges::any_of(s, odd)) out += "invalid:";
+  for (char c : s) out += odd(c) ? '_' : c;
   return !s.empty();
 }
 bool number(uint64_t n, std::string& out) {
@@ -84,7 +95,7 @@ bool RecordSource::append(const http::Piece& piece, std::string& out) const {
     case Op::kDownstreamRemoteAddressWithoutPort: return text(r_.client.to_string(), out);
     case Op::kDownstreamDirectRemoteAddress: return address(r_.peer, out);
     case Op::kDownstreamDirectRemoteAddressWithoutPort: return text(r_.peer.ip.to_string(), out);
-    case Op::kRequestedServerName: return text(r_.sni, out);
+    case Op::kRequestedServerName: return server_name(r_.sni, out);
     case Op::kRouteName: return text(r_.route_name, out);
     case Op::kDownstreamPeerUriSan: return r_.tls != nullptr && joined(r_.tls->uri_sans, out);
     case Op::kDownstreamPeerSubject: return r_.tls != nullptr && text(r_.tls->subject, out);

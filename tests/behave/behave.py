@@ -2,7 +2,8 @@
 """Asks the gateway what Envoy was asked, and compares.
 
     behave.py NN-name [CASES.json]     one input: its namespaces, origins, gateway (fed from istiod's recorded answers), the recorded or the given cases
-    behave.py --all                    every input of this issue; the differences must be the ones of safer.json
+    behave.py --all                    every input of this issue, the recorded cases and those of cases/NN-name.json (asked of Envoy 1.37 in the
+                                       same way); the differences must be the ones of safer.json
 
 CASES.json is a list of {case, answer} (answers are compared) as in ../shared/golden/behaviour. Prints the differences and `N same, M different`.
 Needs root and the golden data (SLUICE_GOLDEN, else ../shared/golden) with its tools beside it; without them it is skipped (exit 77).
@@ -35,6 +36,19 @@ kept: {{dir: off}}
 log: {{stdout: true}}
 admin: {{socket: "{work}/admin.sock"}}
 """
+
+
+def recorded(name, work):
+    """One file with the recorded cases of an input and ours."""
+    cases = []
+    for path in (os.path.join(GOLDEN, "behaviour", f"{name}.json"), os.path.join(HERE, "cases", f"{name}.json")):
+        if os.path.exists(path):
+            with open(path) as f:
+                cases += json.load(f)
+    out = os.path.join(work, f"{name}.cases.json")
+    with open(out, "w") as f:
+        json.dump(cases, f)
+    return out
 
 
 def ask(net, name, cases, work, pki):
@@ -89,7 +103,7 @@ def main():
             safer = json.load(open(os.path.join(HERE, "safer.json")))
             total = unexpected = 0
             for name in INPUTS:
-                lines, same, different = ask(net, name, os.path.join(GOLDEN, "behaviour", f"{name}.json"), work, pki)
+                lines, same, different = ask(net, name, recorded(name, work), work, pki)
                 differ = {line.split(":", 1)[0] for line in lines}
                 known = set(safer.get(name, {}))
                 print(f"{name}: {same} same, {different} different" + (f", {len(differ & known)} of them safer than Envoy (safer.json)" if differ & known else ""))

@@ -105,7 +105,8 @@ class World:
 
     def stat(self, name):
         text = self.net.run("gateway", "curl", "-s", "http://127.0.0.1:15090/stats/prometheus", check=False).stdout
-        return sum(float(m) for m in re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.M))
+        labels = "" if "{" in name else r"(?:{[^}]*})?"
+        return sum(float(m) for m in re.findall(rf"^{re.escape(name)}{labels} ([0-9.e+]+)$", text, re.M))
 
     def last_log(self, contains):
         wait_for(lambda: contains in text_of(self.log), 3)
@@ -173,6 +174,54 @@ def identities(w):
     check("the mesh's own listener takes one SPIFFE identity", w.curl(mesh, *pair("client"))[0] == "200")
     check("none is refused there", w.curl(mesh, *pair("nobody"))[0].startswith("curl"))
     check("two are refused there", w.curl(mesh, *pair("two"))[0].startswith("curl"))
+
+
+class Held:
+    """Connections that stay open (hold.py)."""
+
+    def __init__(self, w, certificate, *ports):
+        self.p = w.net.start("client", sys.executable, os.path.join(HERE, "hold.py"), f"{w.work}/ca.pem", f"{w.work}/{certificate}" if certificate else "-", *ports,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.p.stdout.readline()
+
+    def say(self, what):
+        self.p.stdin.write(what + "\n")
+        self.p.stdin.flush()
+        return self.p.stdout.readline().strip()
+
+
+def roots(w):
+    """A connection ends when the root that vouched for its client is removed, and for no other change of trust. Ports: 8443 MUTUAL, 443 SIMPLE."""
+    def drained(reason):
+        return w.stat(f"sluice_connections_drained_total{{reason=\"{reason}\"}}")
+
+    def trust(*names):
+        generation = w.stat("sluice_tables_generation")
+        with open(os.path.join(w.work, "new"), "w") as f:
+            f.write("".join(text_of(os.path.join(w.work, f"{n}.pem")) for n in names))
+        os.rename(os.path.join(w.work, "new"), os.path.join(w.work, "ca.pem"))
+        return wait_for(lambda: w.stat("sluice_tables_generation") > generation, 15, 0.1)
+
+    shutil.copy(os.path.join(w.work, "ca.pem"), os.path.join(w.work, "first.pem"))
+    ours, plain = Held(w, "client", 8443, 8443), Held(w, None, 443)
+    check("connections are held", [ours.say("ask 0"), ours.say("ask 1"), plain.say("ask 0")] == ["200"] * 3)
+    check("a root is added", trust("first", "stranger"))
+    theirs = Held(w, "wrong", 8443)
+    check("adding a root ends nobody", [ours.say("ask 0"), ours.say("ask 1"), plain.say("ask 0"), theirs.say("ask 0")] == ["200"] * 4 and drained("trust_removed") == 0)
+    check("the old order of roots is nothing", trust("stranger", "first") and ours.say("ask 0") == "200" and theirs.say("ask 0") == "200" and drained("trust_removed") == 0)
+    ours.say("slow 1")
+    check("the first root is removed", trust("stranger"))
+    check("its idle connection ends", ours.say("ask 0") == "closed")
+    came = ours.say("read 1")
+    check("its answer under way arrives and says close", came == "200 close", came)
+    check("the others stay", [theirs.say("ask 0"), plain.say("ask 0")] == ["200"] * 2)
+    check("both are counted by their reason", drained("trust_removed") == 2, drained("trust_removed"))
+    check("a removed root lets nobody in", w.curl("https://shop.example.com:8443/", "--cacert", f"{w.work}/first.pem", "--cert", f"{w.work}/client.pem", "--key",
+                                                  f"{w.work}/client-key.pem")[0].startswith("curl"))
+    trust("first")
+    for held in (ours, theirs, plain):
+        held.p.stdin.close()
+        w.net.stop(held.p)
 
 
 def faults(w):
@@ -298,6 +347,7 @@ def main():
                     part(w)
                 accounts(w, "after the load")
                 identities(w)
+                roots(w)
                 faults(w)
                 accounts(w, "after the faults")
                 ends(w)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """An origin for end-to-end tests, on 10.20.0.2 and 10.20.0.3 (or the addresses given) port 8080 (plain HTTP/1.1, threads):
-GET /bytes/N   N bytes of a fixed pattern      PUT or POST /hash   the SHA-256 of the body       GET /   its address
+GET /bytes/N   N bytes of a fixed pattern      PUT or POST /hash   the SHA-256 of the body       GET /   its address      GET /slow   the same, after 3 s
 10.20.0.4:8080 misbehaves: /hang says nothing, /stuck reads no body and ends after 6 s, /reset resets, /close ends, /lie promises more than it sends, /garbage is no HTTP."""
 import hashlib
 import socket
@@ -56,6 +56,8 @@ class Good(socketserver.StreamRequestHandler):
                     self.wfile.write(PATTERN[:n])
                     left -= n
                 continue
+            if target == "/slow":
+                time.sleep(3)
             text = (digest.hexdigest() if target == "/hash" else self.server.server_address[0]).encode()
             self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(text) + text)
 
