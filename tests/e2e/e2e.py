@@ -217,7 +217,7 @@ def start_errors(w):
 
 
 def ends(w):
-    wrk = subprocess.Popen(["ip", "netns", "exec", "e2eclient", "wrk", "-t1", "-c20", "-d4s", "http://shop.example.com/x"], stdout=subprocess.PIPE, text=True)
+    wrk = subprocess.Popen(["ip", "netns", "exec", w.net.ns("client"), "wrk", "-t1", "-c20", "-d4s", "http://shop.example.com/x"], stdout=subprocess.PIPE, text=True)
     time.sleep(1)
     code = w.net.stop(w.gateway, signal.SIGTERM, 20)
     wrk.communicate()
