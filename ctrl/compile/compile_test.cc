@@ -11,8 +11,11 @@
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/config/listener/v3/listener.pb.h"
 #include "envoy/config/route/v3/route.pb.h"
+#include "envoy/extensions/filters/http/router/v3/router.pb.h"
+#include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
+#include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
 
 namespace sluice::compile {
 namespace {
@@ -221,6 +224,40 @@ TEST(Refusal, AFieldThatIsNotObeyedIsNamedByItsPathAndTheLastGoodVersionStays) {
   EXPECT_FALSE(c.status()[0].refused.empty());
   ASSERT_TRUE(c.apply(kRouteType, "r", plain_routes("b").SerializeAsString()));
   EXPECT_TRUE(c.status()[0].refused.empty());
+}
+
+TEST(Http, TrailersAreEnabledForEachSideAlone) {
+  Compiler c;
+  envoy::config::cluster::v3::Cluster cluster = plain_cluster("c");
+  envoy::extensions::upstreams::http::v3::HttpProtocolOptions options;
+  options.mutable_explicit_http_config()->mutable_http_protocol_options()->set_enable_trailers(true);
+  auto& any = (*cluster.mutable_typed_extension_protocol_options())["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+  any.PackFrom(options);
+  ASSERT_TRUE(c.apply(kClusterType, "c", cluster.SerializeAsString()));
+  ASSERT_TRUE(c.apply(kClusterType, "plain", plain_cluster("plain").SerializeAsString()));
+  envoy::config::listener::v3::Listener listener;
+  listener.set_name("l");
+  listener.mutable_address()->mutable_socket_address()->set_address("0.0.0.0");
+  listener.mutable_address()->mutable_socket_address()->set_port_value(80);
+  envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager hcm;
+  *hcm.mutable_route_config() = plain_routes("c");
+  hcm.mutable_http_protocol_options()->set_enable_trailers(true);
+  auto* router = hcm.add_http_filters();
+  router->set_name("envoy.filters.http.router");
+  router->mutable_typed_config()->PackFrom(envoy::extensions::filters::http::router::v3::Router());
+  auto* filter = listener.add_filter_chains()->add_filters();
+  filter->set_name("envoy.filters.network.http_connection_manager");
+  filter->mutable_typed_config()->PackFrom(hcm);
+  ASSERT_TRUE(c.apply(kListenerType, "l", listener.SerializeAsString()));
+  NoSecrets none;
+  const auto s = c.build(none, 0);
+  ASSERT_EQ(s->listeners.size(), 1u);
+  EXPECT_TRUE(s->listeners[0]->chains[0]->http->enable_trailers);
+  for (const auto& x : s->clusters)
+    if (x != nullptr) EXPECT_EQ(x->enable_trailers, x->name == "c");
+  options.mutable_explicit_http_config()->mutable_http_protocol_options()->set_accept_http_10(true);
+  any.PackFrom(options);
+  EXPECT_FALSE(c.apply(kClusterType, "c", cluster.SerializeAsString()));
 }
 
 TEST(Refusal, AnUnknownFieldIsRefusedAndSoIsAFirstVersion) {

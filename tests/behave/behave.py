@@ -2,8 +2,10 @@
 """Asks the gateway what Envoy was asked, and compares.
 
     behave.py NN-name [CASES.json]     one input: its namespaces, origins, gateway (fed from istiod's recorded answers), the recorded or the given cases
-    behave.py --all                    every input of this issue, the recorded cases and those of cases/NN-name.json (asked of Envoy 1.37 in the
-                                       same way); the differences must be the ones of safer.json
+    behave.py --all                    every input of this issue with its recorded cases and ours (cases/NN-name.json, answered by the same Envoy);
+                                       the differences must be the ones of safer.json
+
+NN-name.trailers is NN-name with HTTP/1 trailers enabled on both sides.
 
 CASES.json is a list of {case, answer} (answers are compared) as in ../shared/golden/behaviour. Prints the differences and `N same, M different`.
 Needs root and the golden data (SLUICE_GOLDEN, else ../shared/golden) with its tools beside it; without them it is skipped (exit 77).
@@ -24,13 +26,13 @@ GOLDEN = os.environ.get("SLUICE_GOLDEN") or os.path.join(os.path.dirname(ROOT), 
 TOOL = os.path.join(os.path.dirname(GOLDEN), "tools", "behave.py")
 SLUICE = os.path.join(ROOT, "build", "dataplane", "sluice")
 INPUTS = ["01-http", "02-tls-simple", "03-tls-mutual", "04-tls-optional-mutual", "05-tls-istio-mutual", "06-https-redirect", "07-passthrough", "08-auto-passthrough",
-          "10-canary", "11-matches", "22-authz-default-deny", "23-authz-sources", "26-hosts-merge"]
+          "10-canary", "11-matches", "22-authz-default-deny", "23-authz-sources", "26-hosts-merge", "01-http.trailers"]
 BOOTSTRAP = """node: {{id: router~10.10.0.1~gateway.shop~shop.svc.cluster.local}}
 ports:
   - {{name: client, devargs: "auto:gwc", address: 10.10.0.1/24}}
   - {{name: backend, devargs: "auto:gwb", address: 10.20.0.1/24}}
 idle: dev
-resources: {{golden: "{golden}"}}
+resources: {{{resources}}}
 secrets: {{dir: "{pki}", paths: {{/etc/sluice/pki: "{pki}"}}}}
 kept: {{dir: off}}
 log: {{stdout: true}}
@@ -38,24 +40,44 @@ admin: {{socket: "{work}/admin.sock"}}
 """
 
 
-def recorded(name, work):
-    """One file with the recorded cases of an input and ours."""
-    cases = []
-    for path in (os.path.join(GOLDEN, "behaviour", f"{name}.json"), os.path.join(HERE, "cases", f"{name}.json")):
-        if os.path.exists(path):
-            with open(path) as f:
-                cases += json.load(f)
-    out = os.path.join(work, f"{name}.cases.json")
-    with open(out, "w") as f:
-        json.dump(cases, f)
-    return out
+def tables(name, work):
+    """What the bootstrap's `resources` says for an input."""
+    name, _, variant = name.partition(".")
+    folder = os.path.join(GOLDEN, "istiod", name)
+    if not variant:
+        return f'golden: "{folder}"'
+    resources = [r for kind in ("cds", "eds", "lds", "rds") for r in json.load(open(os.path.join(folder, f"{kind}.json")))]
+    upstream = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    for r in resources:
+        if r.get("type") == "EDS":
+            options = {"@type": f"type.googleapis.com/{upstream}", "explicitHttpConfig": {"httpProtocolOptions": {"enableTrailers": True}}}
+            r["typedExtensionProtocolOptions"] = {upstream: options}
+        for chain in r.get("filterChains", []):
+            for f in chain["filters"]:
+                f["typedConfig"]["httpProtocolOptions"] = {"enableTrailers": True}
+    file = os.path.join(work, "tables.json")
+    with open(file, "w") as f:
+        json.dump(resources, f)
+    return f'json: "{file}"'
+
+
+def cases_of(name, work):
+    """A file with the recorded cases of an input and ours."""
+    records = []
+    for file in (os.path.join(GOLDEN, "behaviour", f"{name}.json"), os.path.join(HERE, "cases", f"{name}.json")):
+        if os.path.exists(file):
+            records += json.load(open(file))
+    file = os.path.join(work, f"{name}.cases.json")
+    with open(file, "w") as f:
+        json.dump(records, f)
+    return file
 
 
 def ask(net, name, cases, work, pki):
     """Differences of one input, and how many cases agree: (lines, same, different)."""
     config, log, got = (os.path.join(work, f"{name}.{x}") for x in ("yaml", "log", "json"))
     with open(config, "w") as f:
-        f.write(BOOTSTRAP.format(golden=os.path.join(GOLDEN, "istiod", name), pki=pki, work=work))
+        f.write(BOOTSTRAP.format(resources=tables(name, work), pki=pki, work=work))
     tls = "/tls" if name in ("08-auto-passthrough", "28-mesh-mtls-upstream") else ""
     origin = net.start("backend", sys.executable, TOOL, "origin", "--pki", pki, f"10.20.0.2:8080{tls}", f"10.20.0.3:8080{tls}", "10.20.0.4:8443/tls", log=os.path.join(work, "origin.log"))
     gateway = net.start("gateway", SLUICE, "run", "-c", config, log=log)
@@ -96,14 +118,14 @@ def main():
         try:
             if not everything:
                 name = arguments[0]
-                cases = os.path.abspath(arguments[1]) if len(arguments) > 1 else os.path.join(GOLDEN, "behaviour", f"{name}.json")
+                cases = os.path.abspath(arguments[1]) if len(arguments) > 1 else cases_of(name, work)
                 lines, same, different = ask(net, name, cases, work, pki)
                 print("\n".join(lines + [f"{same} same, {different} different"]))
                 sys.exit(1 if different else 0)
             safer = json.load(open(os.path.join(HERE, "safer.json")))
             total = unexpected = 0
             for name in INPUTS:
-                lines, same, different = ask(net, name, recorded(name, work), work, pki)
+                lines, same, different = ask(net, name, cases_of(name, work), work, pki)
                 differ = {line.split(":", 1)[0] for line in lines}
                 known = set(safer.get(name, {}))
                 print(f"{name}: {same} same, {different} different" + (f", {len(differ & known)} of them safer than Envoy (safer.json)" if differ & known else ""))
