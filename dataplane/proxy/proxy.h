@@ -174,7 +174,7 @@ class Proxy {
   uint32_t live() const { return downstreams_.live(); }
   uint32_t exchanges_live() const { return exchanges_.live(); }
   uint32_t pairs_live() const { return pairs_.live(); }
-  uint64_t waiting() const;        // exchanges in line for a connection, over all clusters
+  uint64_t waiting() const;       // exchanges in line for a connection, over all clusters
   int64_t circuit_units() const;  // in use, over all clusters and resources
 
  private:

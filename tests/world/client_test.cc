@@ -90,8 +90,8 @@ TEST(WorldClient, ThatGoesWhileItsOriginIsConnectedToLeavesNothing) {
 
 TEST(WorldClient, ThatGoesDuringABackOffLeavesNothing) {
   World w;
-  ASSERT_TRUE(w.push(plain(
-      R"("retry_policy": {"retry_on": "5xx", "num_retries": 3, "retry_back_off": {"base_interval": "9s", "max_interval": "9s"}})")));
+  ASSERT_TRUE(w.push(
+      plain(R"("retry_policy": {"retry_on": "5xx", "num_retries": 3, "retry_back_off": {"base_interval": "9s", "max_interval": "9s"}})")));
   Peer& c = w.connect();
   c.send(kGet);
   Peer& o = w.accepted(0);

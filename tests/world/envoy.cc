@@ -14,7 +14,8 @@ std::string joined(const std::vector<std::string>& list) {
   for (const std::string& s : list) all += (all.empty() ? "" : ", ") + s;
   return all;
 }
-std::string listener(const std::string& name, uint16_t port, const std::string& filter, const std::string& config, const std::string& rest) {
+std::string listener(const std::string& name, uint16_t port, const std::string& filter, const std::string& config,
+                     const std::string& rest) {
   return any("envoy.config.listener.v3.Listener",
              R"("name": ")" + name + R"(", "address": {"socket_address": {"address": "0.0.0.0", "port_value": )" + std::to_string(port) +
                  R"(}}, "filter_chains": [{"filters": [{"name": ")" + filter + R"(", "typed_config": )" + config + "}]}]" + more(rest));
@@ -34,12 +35,11 @@ const std::string kAccessLog =
 std::string http_listener(const ListenerText& l) {
   const std::string router =
       R"({"name": "envoy.filters.http.router", "typed_config": )" + any("envoy.extensions.filters.http.router.v3.Router") + "}";
-  return listener(
-      l.name, l.port, "envoy.filters.network.http_connection_manager",
-      any("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-          R"("stat_prefix": "http", "rds": {"route_config_name": "routes"}, "http_filters": [)" + l.filters + router + "], " + kAccessLog +
-              more(l.hcm)),
-      l.more);
+  return listener(l.name, l.port, "envoy.filters.network.http_connection_manager",
+                  any("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                      R"("stat_prefix": "http", "rds": {"route_config_name": "routes"}, "http_filters": [)" + l.filters + router + "], " +
+                          kAccessLog + more(l.hcm)),
+                  l.more);
 }
 
 std::string tcp_listener(const std::string& name, uint16_t port, const std::string& cluster, const std::string& fields) {
@@ -52,7 +52,8 @@ std::string tcp_listener(const std::string& name, uint16_t port, const std::stri
 std::string rbac(const std::string& action, const std::vector<std::string>& path_prefixes) {
   std::vector<std::string> policies;
   for (const std::string& p : path_prefixes)
-    policies.push_back("\"" + p + R"(": {"permissions": [{"url_path": {"path": {"prefix": ")" + p + R"("}}}], "principals": [{"any": true}]})");
+    policies.push_back("\"" + p + R"(": {"permissions": [{"url_path": {"path": {"prefix": ")" + p +
+                       R"("}}}], "principals": [{"any": true}]})");
   return R"({"name": "envoy.filters.http.rbac", "typed_config": )" +
          any("envoy.extensions.filters.http.rbac.v3.RBAC",
              R"("rules": {"action": ")" + action + R"(", "policies": {)" + joined(policies) + "}}") +
@@ -72,9 +73,8 @@ std::string route_with(const std::string& prefix, const std::string& rest) {
 }
 
 std::string cluster(const std::string& name, const std::string& fields, const std::string& connect_timeout) {
-  return any("envoy.config.cluster.v3.Cluster", R"("name": ")" + name +
-                                                    R"(", "type": "EDS", "connect_timeout": ")" + connect_timeout + R"(", "eds_cluster_config": {"service_name": ")" +
-                                                    name + "\"}" + more(fields));
+  return any("envoy.config.cluster.v3.Cluster", R"("name": ")" + name + R"(", "type": "EDS", "connect_timeout": ")" + connect_timeout +
+                                                    R"(", "eds_cluster_config": {"service_name": ")" + name + "\"}" + more(fields));
 }
 std::string circuit(const std::string& thresholds) { return R"("circuit_breakers": {"thresholds": [{)" + thresholds + "}]}"; }
 std::string endpoints(const std::string& cluster, const std::vector<std::string>& addresses) {

@@ -75,7 +75,8 @@ TEST(WorldExchange, PipelinedRequestsAreAnsweredInTheirOrder) {
 
 TEST(WorldExchange, PipelinedLocalAnswersInOneSegmentAllCome) {
   World w;
-  ASSERT_TRUE(w.push({http_listener(), routes({route_with("/", R"("direct_response": {"status": 200, "body": {"inline_string": "x"}})")})}));
+  ASSERT_TRUE(
+      w.push({http_listener(), routes({route_with("/", R"("direct_response": {"status": 200, "body": {"inline_string": "x"}})")})}));
   Peer& c = w.connect();
   std::string all;
   for (int i = 0; i < 100; i++) all += get("/");

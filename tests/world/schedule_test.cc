@@ -3,7 +3,8 @@
 //   SLUICE_WORLD_FIRST_SEED=17 SLUICE_WORLD_SEEDS=1 build/tests/world/world_test --gtest_filter='*Schedule*'
 //
 // What must hold whatever happens:
-//   - the k-th answer on a connection answers its k-th request, and an answer of an origin that is whole is byte for byte what the origin said
+//   - the k-th answer on a connection answers its k-th request, and an answer of an origin that is whole is byte for byte what the origin
+//   said
 //   - an origin never sees a whole request whose body is not byte for byte the client's
 //   - every request is answered or its connection ends, and nobody waits longer than kStallMax without any byte or record moving anywhere
 //   - one access record for each request that was begun
@@ -132,22 +133,24 @@ class Schedule {
     const std::string retry = R"("timeout": ")" + std::to_string(rng_.chance(0.3) ? 0 : 5 + rng_.below(20)) +
                               R"(s", "retry_policy": {"retry_on": "5xx,reset,connect-failure", "num_retries": )" +
                               std::to_string(rng_.below(4)) + (rng_.chance(0.2) ? R"(, "per_try_timeout": "3s"})" : "}");
-    const std::string limits =
-        rng_.chance(0.3) ? circuit(R"("max_connections": )" + std::to_string(1 + rng_.below(4)) + R"(, "max_requests": )" +
-                                   std::to_string(1 + rng_.below(8)) + R"(, "max_retries": )" + std::to_string(rng_.below(3)))
-                         : "";
-    return {http_listener({.hcm = R"("stream_idle_timeout": "20s")",
-                           .filters = rng_.chance(0.2) ? rbac("DENY", {"/a/1"}) : "",
-                           .more = rng_.chance(0.1) ? R"("listener_filters": [{"name": "envoy.filters.listener.tls_inspector", "typed_config":
+    const std::string limits = rng_.chance(0.3)
+                                   ? circuit(R"("max_connections": )" + std::to_string(1 + rng_.below(4)) + R"(, "max_requests": )" +
+                                             std::to_string(1 + rng_.below(8)) + R"(, "max_retries": )" + std::to_string(rng_.below(3)))
+                                   : "";
+    return {
+        http_listener({.hcm = R"("stream_idle_timeout": "20s")",
+                       .filters = rng_.chance(0.2) ? rbac("DENY", {"/a/1"}) : "",
+                       .more = rng_.chance(0.1) ? R"("listener_filters": [{"name": "envoy.filters.listener.tls_inspector", "typed_config":
       {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}])"
-                                                    : ""}),
-            routes({route("/a", rng_.chance(0.9) ? "a" : "b", retry), route("/b", "b"),
-                    route_with("/d", R"("direct_response": {"status": 200, "body": {"inline_string": "direct"}})"),
-                    route_with("/", R"("route": {"weighted_clusters": {"clusters": [{"name": "a", "weight": 1}, {"name": "b", "weight": 1}]}})")}),
-            cluster("a", limits),
-            cluster("b"),
-            endpoints_of("a"),
-            endpoints_of("b")};
+                                                : ""}),
+        routes(
+            {route("/a", rng_.chance(0.9) ? "a" : "b", retry), route("/b", "b"),
+             route_with("/d", R"("direct_response": {"status": 200, "body": {"inline_string": "direct"}})"),
+             route_with("/", R"("route": {"weighted_clusters": {"clusters": [{"name": "a", "weight": 1}, {"name": "b", "weight": 1}]}})")}),
+        cluster("a", limits),
+        cluster("b"),
+        endpoints_of("a"),
+        endpoints_of("b")};
   }
 
   void begin_client() {
@@ -210,7 +213,10 @@ class Schedule {
     const bool head = rng_.chance(0.05);
     const size_t up = head || rng_.chance(0.4) ? 0 : rng_.chance(0.5) ? rng_.below(3000) : rng_.below(uint32_t(kBodyMax));
     const std::string path = prefixes[rng_.below(5)] + std::to_string(id);
-    std::string text = (head ? "HEAD " : up == 0 ? "GET " : "POST ") + path + " HTTP/1.1\r\nHost: h\r\nX-Up: " + std::to_string(up) + "\r\n";
+    std::string text = (head      ? "HEAD "
+                        : up == 0 ? "GET "
+                                  : "POST ") +
+                       path + " HTTP/1.1\r\nHost: h\r\nX-Up: " + std::to_string(up) + "\r\n";
     const std::string body = pattern(id, up);
     if (up > 0 && rng_.chance(0.4)) text += "Transfer-Encoding: chunked\r\n\r\n" + chunked(body);
     else if (up > 0) text += "Content-Length: " + std::to_string(up) + "\r\n\r\n" + body;
@@ -279,7 +285,7 @@ class Schedule {
     }
     if (rng_.chance(0.1)) o.text = "HTTP/1.1 100 Continue\r\n\r\n" + o.text;
     if (!troubled_) return;
-    if (rng_.chance(0.03)) o.at = kNever;  // never answers
+    if (rng_.chance(0.03)) o.at = kNever;                     // never answers
     if (o.ends == Origin::Ends::kNot && rng_.chance(0.08)) {  // a part, or nothing, and then the end
       o.text.resize(rng_.chance(0.3) ? 0 : rng_.below(uint32_t(o.text.size())));
       o.ends = rng_.chance(0.5) ? Origin::Ends::kFinish : Origin::Ends::kReset;
@@ -317,8 +323,8 @@ TEST(WorldSchedule, WhateverHappensAnswersAreExactAndNothingIsLeft) {
     cut += s.cut;
     virtual_us += s.virtual_us();
   }
-  std::printf("%lu answers of origins whole and exact, %lu of the gateway's own, %lu connections cut, %lu s of virtual time\n", whole, other, cut,
-              virtual_us / kSec);
+  std::printf("%lu answers of origins whole and exact, %lu of the gateway's own, %lu connections cut, %lu s of virtual time\n", whole,
+              other, cut, virtual_us / kSec);
   if (seeds >= 100) {
     EXPECT_GT(whole, 10 * seeds / 10);
     EXPECT_GT(cut, seeds / 20);

@@ -118,7 +118,8 @@ bool Host::turn(const Now& now) {
     for (unsigned i = 0; i < n; i++) net->send(std::move(out[i]), now);
   net->advance(now);
   net::PathError errors[8];
-  while (net->take_errors(errors) > 0) {}
+  while (net->take_errors(errors) > 0) {
+  }
   const std::span<rte_mbuf*> leaving = net->frames(0);
   if (leaving.empty()) return busy;
   unsigned sent = 0;
@@ -206,8 +207,8 @@ World::World(const Options& o)
         return far;
       }()),
       client({"10.0.0.2/24"}, host_config(o), pool("client", 6000), std::move(host_ports_[0]), o.seed * 4 + 1, now),
-      origins({"10.1.0.2/24", "10.1.0.3/24", "10.1.0.4/24", "10.1.0.5/24"}, host_config(o), pool("origins", 6000), std::move(host_ports_[1]),
-              o.seed * 4 + 2, now) {
+      origins({"10.1.0.2/24", "10.1.0.3/24", "10.1.0.4/24", "10.1.0.5/24"}, host_config(o), pool("origins", 6000),
+              std::move(host_ports_[1]), o.seed * 4 + 2, now) {
   for (unsigned i = 0; i < o.workers; i++) {
     worker::WorkerConfig c;
     c.index = i;
@@ -384,8 +385,7 @@ void World::settle() {
   // Exchanges end with their clients, keep-alive or not.
   EXPECT_TRUE(until([&] { return holdings().exchanges == 0 && holdings().downstreams == 0 && holdings().pairs == 0; }, 90 * kSec))
       << holdings().exchanges << " exchanges, " << holdings().downstreams << " downstream connections left";
-  for (const Peer& p : client.peers)
-    EXPECT_TRUE(until([&] { return p.gone; }, 90 * kSec)) << "a client's connection never ended";
+  for (const Peer& p : client.peers) EXPECT_TRUE(until([&] { return p.gone; }, 90 * kSec)) << "a client's connection never ended";
   EXPECT_EQ(holdings().upstreams, holdings().upstreams_idle) << "upstream connections that nobody uses and that are not idle";
   publisher_.publish([&] {
     auto empty = std::make_shared<tables::Snapshot>();

@@ -4,12 +4,12 @@
 //                                              10.0.0.1             10.1.0.1
 //
 // Nothing of ours is replaced: a host is a net::Stack and a tcp::Stack, the gateway is worker::Worker driven by poll_once(), its tables are
-// compiled from Envoy's resources (envoy.h writes them). A test speaks for both hosts, byte by byte, through Peers, and reads the access log.
-// Time goes on only in step(): a little while something happens, by milliseconds while nothing does, so a test neither sleeps nor depends on
-// the machine's speed. Everything random comes from Options::seed.
+// compiled from Envoy's resources (envoy.h writes them). A test speaks for both hosts, byte by byte, through Peers, and reads the access
+// log. Time goes on only in step(): a little while something happens, by milliseconds while nothing does, so a test neither sleeps nor
+// depends on the machine's speed. Everything random comes from Options::seed.
 //
-// A test ends with settle(): peers and tables go, and then nobody may hold anything (worker::Holdings, circuit units, endpoint gauges, every
-// mbuf of every pool), every log line must have been read, and no worker may have been busy for long with nothing (kSpinMax).
+// A test ends with settle(): peers and tables go, and then nobody may hold anything (worker::Holdings, circuit units, endpoint gauges,
+// every mbuf of every pool), every log line must have been read, and no worker may have been busy for long with nothing (kSpinMax).
 #pragma once
 #include <gtest/gtest.h>
 
@@ -45,13 +45,13 @@ struct Peer {
   Host& host;
   StreamId id;
   std::string unsent, received;
-  bool reads = true;            // false: the window closes behind what comes
-  bool finishes_back = true;    // answers the other side's end with its own
+  bool reads = true;                                         // false: the window closes behind what comes
+  bool finishes_back = true;                                 // answers the other side's end with its own
   bool opened = false, peer_finished = false, gone = false;  // gone: the stream is over, `end` says how
   bool finishing = false, finished = false;
   StreamEnd end = StreamEnd::kOpen;
-  uint64_t moved = 0;           // bytes sent and received
-  uint64_t user = 0;            // the test's
+  uint64_t moved = 0;  // bytes sent and received
+  uint64_t user = 0;   // the test's
 };
 
 class Host {
@@ -70,10 +70,10 @@ class Host {
   net::Neighbours neighbours;
   std::unique_ptr<net::Stack> net;
   std::unique_ptr<tcp::Stack> tcp;
-  std::deque<Peer> peers;             // connected or accepted, in order; they stay until the test's end
+  std::deque<Peer> peers;              // connected or accepted, in order; they stay until the test's end
   std::function<void(Peer&)> on_turn;  // once per turn and peer that is not gone
-  bool cut = false;                   // the cable is out: nothing arrives, nothing leaves
-  std::set<IpAddress> deaf;           // addresses of ours at which nothing arrives (but ARP is answered)
+  bool cut = false;                    // the cable is out: nothing arrives, nothing leaves
+  std::set<IpAddress> deaf;            // addresses of ours at which nothing arrives (but ARP is answered)
 
  private:
   void events();
