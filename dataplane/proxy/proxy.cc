@@ -78,7 +78,7 @@ void Proxy::adopt() {
     if (d.ready_probe) return;
     const auto listener = find_listener(d.local);
     if (d.chain == nullptr) {  // inspect() will look in the new listener
-      if (listener == nullptr) gone.push_back(id);
+      if (listener == nullptr) gone.emplace_back(id, DrainReason::kChainGone);
       return;
     }
     const auto* chain = listener == nullptr ? nullptr : find_chain(d, *listener);
