@@ -170,6 +170,8 @@ bool ServerHandshake::extract_keys(const HandshakeAnswer& answer, SessionKeys& k
     case NID_chacha20_poly1305: k.suite = Suite::kChaCha20Poly1305; break;
     default: return false;
   }
+  if (const uint8_t code = SSL_SESSION_get_max_fragment_length(SSL_get_session(ssl_.get())))
+    k.fragment_max = 256u << code;  // libssl agreed to it
   const EVP_MD* md = SSL_CIPHER_get_handshake_digest(cipher);
   k.hash = EVP_MD_get_size(md) == 48 ? Hash::kSha384 : Hash::kSha256;
   if (k.tls13) {

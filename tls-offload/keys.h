@@ -32,6 +32,7 @@ struct SessionKeys {
   bool tls13 = true;
   Suite suite = Suite::kAes128Gcm;
   Hash hash = Hash::kSha256;
+  uint32_t fragment_max = 16384;  // plaintext of a record of ours; less where the client asked (RFC 6066 4)
   DirectionKeys tx, rx;
 };
 

@@ -292,6 +292,26 @@ TEST(TlsLayer, BudgetLeavesRoomForTheOverheadOfWhateverChainIsSent) {
   EXPECT_EQ(test_pool().held(), 0u);
 }
 
+// RFC 6066 4: libssl agrees to it in the handshake, so the records must keep it. (Envoy's library does not know the extension.)
+TEST(TlsLayer, RecordsAreNoLongerThanTheMaxFragmentLengthOfTheClient) {
+  for (int version : {TLS1_3_VERSION, TLS1_2_VERSION})
+    for (uint8_t code : {TLSEXT_max_fragment_length_512, TLSEXT_max_fragment_length_1024, TLSEXT_max_fragment_length_4096}) {
+      World w(plain_policy(), {.version = version, .max_fragment = code});
+      w.open();
+      EXPECT_LE(w.layer.segment_bytes(w.id), 256u << code);
+      Chain large;  // of mbufs that hold more than one record may
+      ASSERT_TRUE(test_pool().append_copy(large, as_bytes(pattern(1900)), 1900));
+      w.layer.send(w.id, std::move(large));
+      w.crank();
+      EXPECT_TRUE(w.client.received == pattern(1900)) << version << " " << int(code) << " " << w.client.error;
+      w.client.received.clear();
+      w.send(pattern(20'000));
+      w.crank();
+      EXPECT_TRUE(w.client.received == pattern(20'000)) << version << " " << int(code) << " " << w.client.error;
+    }
+  EXPECT_EQ(test_pool().held(), 0u);
+}
+
 TEST(TlsLayer, ASharedMbufIsCopiedNotEncryptedInPlace) {
   World w(plain_policy());
   w.open();

@@ -22,6 +22,7 @@ struct ClientOptions {
   const Issued* certificate = nullptr;
   std::string sni, alpn_wire;
   std::string groups;
+  uint8_t max_fragment = 0;  // TLSEXT_max_fragment_length_...
 };
 
 class Client {
@@ -35,6 +36,7 @@ class Client {
       else SSL_CTX_set_cipher_list(ctx_.get(), o.suite);
     }
     if (!o.groups.empty()) SSL_CTX_set1_groups_list(ctx_.get(), o.groups.c_str());
+    if (o.max_fragment != 0) SSL_CTX_set_tlsext_max_fragment_length(ctx_.get(), o.max_fragment);
     if (o.certificate != nullptr) {
       SSL_CTX_use_certificate(ctx_.get(), o.certificate->certificate.get());
       SSL_CTX_use_PrivateKey(ctx_.get(), o.certificate->key.get());

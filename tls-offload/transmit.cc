@@ -15,7 +15,8 @@ constexpr uint32_t kControlRoom = 3 * (kRecordOverheadMax + 5);  // alert, KeyUp
 uint32_t Layer::State::segment_bytes(const Session& s) const {
   const uint32_t overhead = s.phase == Phase::kOpen ? s.tx.overhead() : kRecordOverheadMax;
   const uint32_t most = std::min(lower.segment_bytes(s.lower), MbufPool::data_room());
-  return most > 2 * overhead ? most - overhead : overhead;
+  const uint32_t payload = most > 2 * overhead ? most - overhead : overhead;
+  return std::min(payload, s.keys.fragment_max);
 }
 
 uint32_t Layer::State::budget(const Session& s) const {
@@ -28,8 +29,8 @@ uint32_t Layer::State::budget(const Session& s) const {
 }
 
 bool Layer::State::may_seal_in_place(const Session& s, const rte_mbuf* m) const {
-  return rte_mbuf_refcnt_read(m) == 1 && RTE_MBUF_DIRECT(m) && rte_pktmbuf_headroom(m) >= s.tx.header_bytes() &&
-         rte_pktmbuf_tailroom(m) >= s.tx.trailer_bytes();
+  return m->data_len <= s.keys.fragment_max && rte_mbuf_refcnt_read(m) == 1 && RTE_MBUF_DIRECT(m) &&
+         rte_pktmbuf_headroom(m) >= s.tx.header_bytes() && rte_pktmbuf_tailroom(m) >= s.tx.trailer_bytes();
 }
 
 // REQUIRES: may_seal_in_place. False: the cipher failed; the session is lost, since a sequence number is used up.
@@ -53,7 +54,7 @@ void Layer::State::send(Session& s, Chain chain) {
   constexpr Failure kNoMemory{Alert::kInternalError, Drop::kTlsNoMbuf, "no buffers to seal into"};
   constexpr Failure kCipher{Alert::kInternalError, Drop::kTlsNoMbuf, "cipher failed"};
   uint32_t records = 0;
-  for (const rte_mbuf* m = chain.head(); m != nullptr; m = m->next) records += 1 + (m->data_len > payload);
+  for (const rte_mbuf* m = chain.head(); m != nullptr; m = m->next) records += std::max(1u, (m->data_len + payload - 1) / payload);
   if (bytes + records * s.tx.overhead() > lower.budget(s.lower)) {
     Chain packed;
     while (rte_mbuf* m = chain.pop_front()) {

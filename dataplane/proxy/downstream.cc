@@ -142,10 +142,6 @@ void Proxy::chain_found(DownstreamId id) {
 void Proxy::opened(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
   c_.wheel.cancel(d.timer);
-  if (!refresh_chain(d)) {  // the tables changed during the handshake
-    close_downstream(id, false);
-    return;
-  }
   d.facts = {.local = d.local, .remote = d.remote, .tls = d.wire.layer == tls_ && tls_ != nullptr, .certificate = {}};
   if (d.peer != nullptr)
     d.facts.certificate = {d.peer->certificate,   d.peer->sha256_hex, d.peer->subject,   d.peer->pem_escaped,
@@ -285,6 +281,9 @@ void Proxy::downstream_event(DownstreamId id, uint8_t events) {
       return;
     case Downstream::Phase::kHttp:
       if (ended) {
+        // As Envoy: a request that came whole before the end has begun, and has its record.
+        if (!d->exchange && d->wire.readable().bytes > 0) serve(id);
+        if ((d = downstreams_.get(id)) == nullptr) return;
         client_gone(d->exchange);
         close_downstream(id, false);
         return;
