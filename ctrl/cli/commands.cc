@@ -6,7 +6,7 @@
 
 #include "ctrl/admin/server.h"
 #include "ctrl/explain/diff.h"
-#include "ctrl/plane/world.h"
+#include "ctrl/plane/resource.h"
 
 namespace sluice::cli {
 
@@ -49,6 +49,7 @@ int check(const std::string& dir, const std::string& mesh, Streams s) {
   } else {
     l = plane::load_directory(dir, mesh);
   }
+  plane::check_patches(l);
   s.err << plane::render(l.issues);
   const auto errors = size_t(std::ranges::count_if(l.issues, [](const plane::Issue& i) { return i.severity == plane::Severity::kError; }));
   s.out << l.world.configs.size() << " objects, " << errors << " errors, " << l.issues.size() - errors << " warnings\n";

@@ -56,6 +56,8 @@ std::string name_of(const google::protobuf::Any& resource) {
 
 std::expected<Offline, std::string> load_offline(const OfflineOptions& o) {
   plane::Loaded loaded = plane::load_directory(o.dir, o.mesh);
+  plane::check_patches(loaded);
+  plane::check_patches(loaded);
   if (plane::has_errors(loaded.issues)) return std::unexpected(plane::render(loaded.issues));
   Offline out{.world = std::move(loaded.world), .compiler = std::make_unique<compile::Compiler>()};
   const auto node = node_for(out.world, o);

@@ -1,5 +1,5 @@
-// AuthorizationPolicies that select the node, as RBAC filters: AUDIT, DENY, ALLOW, each with what is enforced and what only runs dry (shadow),
-// and before them CUSTOM: shadow rules that mark the request for ext_authz.
+// AuthorizationPolicies that select the node, as RBAC filters: AUDIT, DENY, ALLOW, each with what is enforced and what only runs dry
+// (shadow), and before them CUSTOM: shadow rules that mark the request for ext_authz.
 #include <algorithm>
 
 #include "ctrl/plane/authz_model.h"

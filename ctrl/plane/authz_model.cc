@@ -69,7 +69,9 @@ Object metadata(const std::string& filter, const std::vector<std::string>& keys,
 Json claim(const char* name, const Object& string_match) {
   return Object{{"metadata", metadata("envoy.filters.http.jwt_authn", {"payload", name}, Object{{"stringMatch", string_match}})}};
 }
-Json any_value(const Array& values, size_t n) { return n == 1 ? Json(values) : Json(Object{{"orMatch", Object{{"valueMatchers", values}}}}); }
+Json any_value(const Array& values, size_t n) {
+  return n == 1 ? Json(values) : Json(Object{{"orMatch", Object{{"valueMatchers", values}}}});
+}
 
 // "ISSUER/SUBJECT", each with a wildcard at its outer end.
 Json request_principal(const std::string& v) {
@@ -200,9 +202,7 @@ struct Rule {
       return Object{{"orIds", Object{{"ids", a}}}};
     });
   }
-  static Json namespace_of(const std::string& v) {
-    return authenticated(regex(".*/ns/" + replace(quoted_regex(v), "\\*", ".*") + "/.*"));
-  }
+  static Json namespace_of(const std::string& v) { return authenticated(regex(".*/ns/" + replace(quoted_regex(v), "\\*", ".*") + "/.*")); }
 
   Group permission(const Node& op) const {
     Group g{.permission = true, .wire = wire, .parts = {}};
@@ -252,8 +252,7 @@ struct Rule {
       else if (key == "request.auth.audiences") claim_list({"aud"});
       else if (key == "request.auth.presenter") claim_list({"azp"});
       else if (key.starts_with(kClaims)) claim_list(bracketed(inner(kClaims)));
-      else if (key.starts_with(kHeaders))
-        g.add_each(yes, no, true, [&](const std::string& v) { return header(inner(kHeaders), v); });
+      else if (key.starts_with(kHeaders)) g.add_each(yes, no, true, [&](const std::string& v) { return header(inner(kHeaders), v); });
     }
     return g;
   }

@@ -1,5 +1,5 @@
-// CDS and EDS. A gateway gets the services that its routes and the mesh's providers name (istiod's PILOT_FILTER_GATEWAY_CLUSTER_CONFIG), each
-// with every port and every subset, and for an AUTO_PASSTHROUGH server the SNI-DNAT twins of all services of the mesh.
+// CDS and EDS. A gateway gets the services that its routes and the mesh's providers name (istiod's PILOT_FILTER_GATEWAY_CLUSTER_CONFIG),
+// each with every port and every subset, and for an AUTO_PASSTHROUGH server the SNI-DNAT twins of all services of the mesh.
 #include <algorithm>
 
 #include "ctrl/plane/endpoints.h"
@@ -15,7 +15,8 @@ void named_hosts(const Node& n, const std::string& ns, std::set<std::string>& ou
   }
 }
 
-// Which sockets reach the endpoints. Automatic mutual TLS: the endpoint's tlsMode metadata chooses between Istio's mTLS and the wire as it is.
+// Which sockets reach the endpoints. Automatic mutual TLS: the endpoint's tlsMode metadata chooses between Istio's mTLS and the wire as it
+// is.
 void add_sockets(const View& v, const Service& s, const Policy& policy, const std::string& sni, bool http2, Object& c,
                  UpstreamOptions& options) {
   const Node& tls = *policy.tls;
@@ -23,7 +24,8 @@ void add_sockets(const View& v, const Service& s, const Policy& policy, const st
   if (mode == "SIMPLE" || mode == "MUTUAL") {
     if (tls["sni"].str().empty()) {
       options.upstream_http.set("autoSni", true);
-      if (tls["subjectAltNames"].items.empty() && !tls["insecureSkipVerify"].boolean()) options.upstream_http.set("autoSanValidation", true);
+      if (tls["subjectAltNames"].items.empty() && !tls["insecureSkipVerify"].boolean())
+        options.upstream_http.set("autoSanValidation", true);
     }
     c.set("transportSocket", originated_tls(tls, identities_of(v, s), http2));
   } else if (mode == "ISTIO_MUTUAL") {
@@ -63,7 +65,8 @@ void add_metadata(const Service& s, const Config* rule, const Node& subset, cons
   c.set("metadata", Object{{"filterMetadata", Object{{"istio", istio}}}});
 }
 
-void add_cluster(const View& v, const Service& s, const ServicePort& p, const Config* rule, const Node& subset, bool sni_dnat, Answer& out) {
+void add_cluster(const View& v, const Service& s, const ServicePort& p, const Config* rule, const Node& subset, bool sni_dnat,
+                 Answer& out) {
   const std::string sub = subset["name"].str(), sni = sni_name(p.number, sub, s.host);
   const std::string name = sni_dnat ? sni : cluster_name(p.number, sub, s.host);
   const Policy policy = policy_of(rule, subset, p.number);
@@ -116,10 +119,11 @@ Json metadata_exchange_tcp() {
 
 void translate_clusters(const View& v, Answer& out) {
   const Node& timeout = v.world.mesh.config["connectTimeout"];
-  out.clusters["BlackHoleCluster"] = typed("envoy.config.cluster.v3.Cluster", {{"name", "BlackHoleCluster"},
-                                                                               {"altStatName", "BlackHoleCluster;"},
-                                                                               {"type", "STATIC"},
-                                                                               {"connectTimeout", timeout ? json_duration(timeout) : "10s"}});
+  out.clusters["BlackHoleCluster"] =
+      typed("envoy.config.cluster.v3.Cluster", {{"name", "BlackHoleCluster"},
+                                                {"altStatName", "BlackHoleCluster;"},
+                                                {"type", "STATIC"},
+                                                {"connectTimeout", timeout ? json_duration(timeout) : "10s"}});
   std::set<std::string> wanted;
   for (const Virtual& x : v.virtuals) {
     for (const Node& r : x.http) named_hosts(r, x.config->ns, wanted);

@@ -12,6 +12,7 @@ Control::Control(ControlOptions options, World world)
 
 std::expected<std::unique_ptr<Control>, std::string> Control::start(ControlOptions options) {
   Loaded loaded = load_directory(options.dir, options.mesh);
+  check_patches(loaded);
   options.problems(render(loaded.issues));
   if (has_errors(loaded.issues)) return std::unexpected(options.dir + " is not served before its errors are mended");
   const std::string what = count(loaded.world);
@@ -24,6 +25,7 @@ std::expected<std::unique_ptr<Control>, std::string> Control::start(ControlOptio
 void Control::poll(int wait_ms) {
   if (!watch_.changed(wait_ms)) return;
   Loaded loaded = load_directory(options_.dir, options_.mesh);
+  check_patches(loaded);
   options_.problems(render(loaded.issues));
   if (has_errors(loaded.issues))
     return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir +

@@ -1,5 +1,5 @@
-// Which DestinationRule a service gets. Rules of one namespace and host are merged first (subsets are joined, the first traffic policy stays);
-// then the node's own namespace, the service's, the root namespace; in each the most specific host.
+// Which DestinationRule a service gets. Rules of one namespace and host are merged first (subsets are joined, the first traffic policy
+// stays); then the node's own namespace, the service's, the root namespace; in each the most specific host.
 #include <algorithm>
 
 #include "ctrl/plane/view.h"
@@ -95,7 +95,8 @@ const Config* View::destination_rule(const Service& s) const {
     const RulesOfHost* rules = of(exported_rules, ns);
     if (rules == nullptr) continue;
     const auto& to = rules->export_to;
-    if (to.empty() || std::ranges::any_of(to, [&](const std::string& e) { return e == "*" || e == node.ns || (e == "." && ns == node.ns); }))
+    if (to.empty() ||
+        std::ranges::any_of(to, [&](const std::string& e) { return e == "*" || e == node.ns || (e == "." && ns == node.ns); }))
       return pick(rules, node);
   }
   return nullptr;

@@ -1,7 +1,7 @@
 // The endpoints of a cluster by locality: an EDS answer, or inside of a cluster that resolves names.
-#include <algorithm>
-
 #include "ctrl/plane/endpoints.h"
+
+#include <algorithm>
 
 namespace sluice::plane {
 namespace {
@@ -162,12 +162,10 @@ bool mtls_possible(const View& v, const Config* rule, const Service& s, const Se
 
 Json endpoint_json(const View& v, const Endpoint& e, bool mtls) {
   Object filters;
-  if (mtls && e.tls_mode != "disabled" && !e.tls_mode.empty())
-    filters.set("envoy.transport_socket_match", Object{{"tlsMode", e.tls_mode}});
-  const std::string workload = e.workload + ";" + e.ns + ";" +
-                               label(e.labels, {"service.istio.io/canonical-name", "app.kubernetes.io/name", "app"}) + ";" +
-                               label(e.labels, {"service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"}) + ";" +
-                               v.node.cluster_id;
+  if (mtls && e.tls_mode != "disabled" && !e.tls_mode.empty()) filters.set("envoy.transport_socket_match", Object{{"tlsMode", e.tls_mode}});
+  const std::string workload =
+      e.workload + ";" + e.ns + ";" + label(e.labels, {"service.istio.io/canonical-name", "app.kubernetes.io/name", "app"}) + ";" +
+      label(e.labels, {"service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"}) + ";" + v.node.cluster_id;
   filters.set("istio", Object{{"workload", workload}});
   const Json address = e.address.starts_with("unix://")
                            ? Json(Object{{"pipe", Object{{"path", e.address.substr(7)}}}})

@@ -86,7 +86,8 @@ std::optional<Json> ext_authz_filter(const View& v, const std::string& provider,
     if (wire == Wire::kTcp) {
       if (!grpc) return Json();
       o.set("statPrefix", "tcp.").set("grpcService", grpc_service(config, cluster, s->host)).set("transportApiVersion", "V3");
-      o.set_if(config["failOpen"].boolean(), "failureModeAllow", true).set("filterEnabledMetadata", marked_by("envoy.filters.network.rbac"));
+      o.set_if(config["failOpen"].boolean(), "failureModeAllow", true)
+          .set("filterEnabledMetadata", marked_by("envoy.filters.network.rbac"));
       return extension("envoy.filters.network.ext_authz", "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz", o);
     }
     if (grpc) o.set("grpcService", grpc_service(config, cluster, s->host));

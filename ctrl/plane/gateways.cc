@@ -1,5 +1,5 @@
-// The servers of the selected Gateways, merged as istiod merges them: which share a listener, which a route configuration, and which give way
-// (the first Gateway keeps a TLS host of a port and bind; a port has one plain protocol a bind, HTTP kinds joined).
+// The servers of the selected Gateways, merged as istiod merges them: which share a listener, which a route configuration, and which give
+// way (the first Gateway keeps a TLS host of a port and bind; a port has one plain protocol a bind, HTTP kinds joined).
 #include <algorithm>
 
 #include "ctrl/plane/view.h"

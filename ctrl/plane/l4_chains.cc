@@ -18,10 +18,10 @@ bool uses_source_ip(const Node& rule, const std::string& subset) {
 
 struct TcpProxy {
   std::string stat;
-  Object cluster;                  // "cluster" or "weightedClusters"
-  const Config* rule = nullptr;    // of the first destination
+  Object cluster;                // "cluster" or "weightedClusters"
+  const Config* rule = nullptr;  // of the first destination
   std::string subset;
-  bool authorized = true;          // AUTO_PASSTHROUGH is Istio's own mTLS between networks: the far end decides
+  bool authorized = true;  // AUTO_PASSTHROUGH is Istio's own mTLS between networks: the far end decides
   bool metadata_exchange = false;
 };
 
@@ -29,6 +29,7 @@ Json tcp_filters(const View& v, const TcpProxy& t) {
   Array filters;
   if (t.metadata_exchange) filters.add(metadata_exchange_tcp());
   if (t.authorized) filters.add_all(tcp_rbac(v));
+  filters.add_all(stats_filters(v));
   Object p{{"statPrefix", t.stat}};
   p.merge(t.cluster);
   if (t.rule != nullptr) {
@@ -38,7 +39,7 @@ Json tcp_filters(const View& v, const TcpProxy& t) {
       p.set("maxDownstreamConnectionDuration", duration_json(*parse_duration(tcp["maxConnectionDuration"].str())));
     if (uses_source_ip(t.rule->spec(), t.subset)) p.set("hashPolicy", Array{Object{{"sourceIp", Object{}}}});
   }
-  if (!v.world.mesh.access_log_file.empty()) p.set("accessLog", Array{logger(v.world.mesh)});
+  if (const Array logs = access_logs(v); !logs.empty()) p.set("accessLog", logs);
   return filters.add(extension("envoy.filters.network.tcp_proxy", "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", p));
 }
 
@@ -57,8 +58,7 @@ Json l4_filters(const View& v, const Node& route, const Virtual& x, const Server
   Array weighted;
   for (const Node& d : targets)
     if (d["weight"].integer() > 0)
-      weighted.add(
-          Object{{"name", destination_cluster(v, d["destination"], x.config->ns, s.port)}, {"weight", d["weight"].integer()}});
+      weighted.add(Object{{"name", destination_cluster(v, d["destination"], x.config->ns, s.port)}, {"weight", d["weight"].integer()}});
   t.stat = x.config->name + "." + x.config->ns;
   t.cluster = {{"weightedClusters", Object{{"clusters", weighted}}}};
   return tcp_filters(v, t);
@@ -73,8 +73,7 @@ bool l4_match_applies(const Node& m, const Virtual& x, const Server& s) {
 }
 
 bool serves(const Server& s, const Virtual& x) {
-  return std::ranges::find(x.gateways, s.gateway_name()) != x.gateways.end() &&
-         !intersection(hosts_for(s, x.config->ns), x.hosts).empty();
+  return std::ranges::find(x.gateways, s.gateway_name()) != x.gateways.end() && !intersection(hosts_for(s, x.config->ns), x.hosts).empty();
 }
 
 // The first tcp route that applies takes all of the server.
@@ -117,8 +116,7 @@ void add_auto_passthrough_chains(const View& v, const Server& s, std::vector<Cha
       for (const std::string& subset : subsets) {
         const std::string name = sni_name(p.number, subset, service.host);
         const TcpProxy t{.stat = name, .cluster = {{"cluster", name}}, .rule = rule, .subset = subset, .authorized = false};
-        chains.push_back(
-            chain({{"serverNames", Array{name}}, {"applicationProtocols", alpn}}, tcp_filters(v, t), nullptr, true));
+        chains.push_back(chain({{"serverNames", Array{name}}, {"applicationProtocols", alpn}}, tcp_filters(v, t), nullptr, true));
       }
     }
   }

@@ -6,26 +6,6 @@
 namespace sluice::plane {
 namespace {
 
-constexpr std::string_view kDefaultFormat =
-    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% "
-    "%RESPONSE_CODE_DETAILS% "
-    "%CONNECTION_TERMINATION_DETAILS% \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% "
-    "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" "
-    "\"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% "
-    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
-
-}  // namespace
-
-Object logger(const Mesh& mesh) {
-  const std::string format = mesh.access_log_format.empty() ? std::string(kDefaultFormat) : mesh.access_log_format;
-  return {{"name", "envoy.access_loggers.file"},
-          {"typedConfig",
-           typed("envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                 {{"path", mesh.access_log_file}, {"logFormat", Object{{"textFormatSource", Object{{"inlineString", format}}}}}})}};
-}
-
-namespace {
-
 // The fixed part of every HTTP chain, as istiod says it.
 constexpr std::string_view kMetadataExchange =
     R"({"name":"istio.metadata_exchange","typedConfig":{"@type":"type.googleapis.com/udpa.type.v1.TypedStruct",
@@ -38,8 +18,9 @@ constexpr std::string_view kHttpTail =
 {"alpnOverride":["istio-http/1.0","istio","http/1.0"]},{"upstreamProtocol":"HTTP11","alpnOverride":["istio-http/1.1","istio","http/1.1"]},
 {"upstreamProtocol":"HTTP2","alpnOverride":["istio-h2","istio","h2"]}]}},
 {"name":"envoy.filters.http.fault","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}},
-{"name":"envoy.filters.http.cors","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}},
-{"name":"envoy.filters.http.router","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}})";
+{"name":"envoy.filters.http.cors","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}})";
+constexpr std::string_view kRouter =
+    R"({"name":"envoy.filters.http.router","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}})";
 
 Json tracing(const NodeInfo& node) {
   Array tags;
@@ -73,17 +54,17 @@ Json http_chain_filters(const View& v, const Server& s, const std::string& liste
   filters.add(Json::raw(std::string(kMetadataExchange)));
   filters.add_all(http_custom_authz(v)).add_all(jwt_authn(v)).add_all(http_rbac(v));
   if (s.protocol == "GRPC-WEB") filters.add(extension("envoy.filters.http.grpc_web", "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"));
-  filters.add(Json::raw(std::string(kHttpTail)));
+  filters.add(Json::raw(std::string(kHttpTail))).add_all(stats_filters(v)).add(Json::raw(std::string(kRouter)));
   const std::string& name = (*s.node)["name"].str();
   Object h{{"statPrefix", s.terminates_http() && !name.empty() ? name : "outbound_" + listener + ";"},
            {"rds", Object{{"configSource", Object{{"ads", Object{}}, {"initialFetchTimeout", "0s"}, {"resourceApiVersion", "V3"}}},
                           {"routeConfigName", route}}},
            {"httpFilters", filters},
-           {"tracing", tracing(v.node)},
            {"httpProtocolOptions", Object{}},
            {"serverName", "istio-envoy"},
            {"streamIdleTimeout", "0s"}};
-  if (!v.world.mesh.access_log_file.empty()) h.set("accessLog", Array{logger(v.world.mesh)});
+  if (traced(v)) h.set("tracing", tracing(v.node));
+  if (const Array logs = access_logs(v); !logs.empty()) h.set("accessLog", logs);
   h.set("useRemoteAddress", true).set("forwardClientCertDetails", "SANITIZE_SET");
   h.set("setCurrentClientCertDetails", Object{{"subject", true}, {"cert", true}, {"dns", true}, {"uri", true}});
   h.set("proxy100Continue", true).set("upgradeConfigs", Array{Object{{"upgradeType", "websocket"}}});
@@ -109,11 +90,6 @@ Object sni_match(std::vector<std::string> names) {
   std::ranges::sort(names);
   Object match;
   return match.set_if(!names.empty(), "serverNames", strings(names));
-}
-
-Json access_log(const Mesh& mesh) {
-  Object o = logger(mesh);
-  return Array{o.set("filter", Object{{"responseFlagFilter", Object{{"flags", Array{"NR"}}}}})};
 }
 
 namespace {
@@ -162,7 +138,7 @@ void translate_listeners(const View& v, Answer& out) {
             Array{extension("envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
                             {{"initialReadBufferSize", 512}})});
     o.set("trafficDirection", "OUTBOUND");
-    if (!v.world.mesh.access_log_file.empty()) o.set("accessLog", access_log(v.world.mesh));
+    if (const Array logs = listener_access_logs(v); !logs.empty()) o.set("accessLog", logs);
     out.listeners[name] = typed("envoy.config.listener.v3.Listener", o.set("maxConnectionsToAcceptPerSocketEvent", 1));
   }
   for (const auto& [name, servers] : v.routes) out.routes[name] = route_configuration(v, name, servers);
@@ -174,6 +150,7 @@ Answer translate(const World& world, const NodeInfo& node, const TranslateOption
   Answer out;
   translate_clusters(v, out);
   translate_listeners(v, out);
+  out.patches = patches_of(v);
   return out;
 }
 

@@ -1,5 +1,5 @@
-// PeerAuthentication as far as a gateway hears of it: whether the far end takes mTLS. The oldest of a scope holds; a port before its workload
-// before its namespace before the mesh.
+// PeerAuthentication as far as a gateway hears of it: whether the far end takes mTLS. The oldest of a scope holds; a port before its
+// workload before its namespace before the mesh.
 #include "ctrl/plane/view.h"
 
 namespace sluice::plane {

@@ -22,6 +22,8 @@ struct Resources {
 
 // What cannot be said in protobuf is an error of ours, named with its resource.
 std::expected<Resources, std::string> to_resources(const Answer& a);
+// What check cannot see without protobuf: an EnvoyFilter's value that is none of its type. Appends to the issues.
+void check_patches(Loaded& l);
 // Protojson of one, as golden_diff.py reads it.
 std::string to_json(std::string_view type, const std::string& value);
 // A Node as JSON (node.json) or as an xDS client sends it, serialized.

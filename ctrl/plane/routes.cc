@@ -1,129 +1,21 @@
-// RDS: the virtual hosts of a route configuration, as istiod merges servers, VirtualServices and hosts.
-#include <algorithm>
+// The routes of one VirtualService: actions, headers, retries, mirrors, faults, CORS.
+#include "ctrl/plane/routes.h"
 
-#include "ctrl/plane/view.h"
+#include <algorithm>
 
 namespace sluice::plane {
 namespace {
 
-struct Route {
-  Json json;
-  bool catch_all = false;
-};
 constexpr std::string_view kPreviousPriorities =
     R"({"name":"envoy.retry_priorities.previous_priorities","typedConfig":{
 "@type":"type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig","updateFrequency":2}})";
 constexpr std::string_view kRetryOn = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 
-Object string_match(const Node& m) {
-  if (m["exact"]) return {{"exact", m["exact"].str()}};
-  if (m["prefix"]) return {{"prefix", m["prefix"].str()}};
-  return {{"safeRegex", Object{{"regex", m["regex"].str()}}}};
-}
-bool any_string(const Node& m) { return (!m["exact"] && !m["prefix"] && !m["regex"]) || m["regex"].str() == "*"; }
-
-std::map<std::string, const Node*> sorted(const Node& map) {
-  std::map<std::string, const Node*> out;
-  for (size_t i = 0; i < map.keys.size(); i++) out[map.keys[i].text] = &map.items[i];
-  return out;
-}
-
-Object header_match(const std::string& name, const Node& m, bool without) {
-  Object h{{"name", name}};
-  if (any_string(m)) h.set("presentMatch", true);
-  else h.set("stringMatch", string_match(m));
-  if (without) h.set("invertMatch", true).set_if(!any_string(m), "treatMissingHeaderAsEmpty", true);
-  return h;
-}
-
-// What a header condition is: a claim of the request's token (@request.auth.claims) is dynamic metadata, all else a header.
-std::vector<std::string> claim_path(const std::string& name) {
-  constexpr std::string_view kClaims = "@request.auth.claims";
-  std::string_view rest = name;
-  if (rest.size() <= kClaims.size() || upper(rest.substr(0, kClaims.size())) != upper(kClaims)) return {};
-  rest.remove_prefix(kClaims.size());
-  std::vector<std::string> path;
-  if (rest.starts_with('.')) {
-    rest.remove_prefix(1);
-    for (size_t at = 0; at <= rest.size();) {
-      const size_t end = std::min(rest.find('.', at), rest.size());
-      path.emplace_back(rest.substr(at, end - at));
-      at = end + 1;
-    }
-  } else if (rest.starts_with('[') && rest.ends_with(']')) {
-    rest = rest.substr(1, rest.size() - 2);
-    for (size_t at = 0; at <= rest.size();) {
-      const size_t end = std::min(rest.find("][", at), rest.size());
-      path.emplace_back(rest.substr(at, end - at));
-      at = end + 2;
-    }
-  }
-  return path;
-}
-
-void add_header_conditions(const Node& map, bool without, std::multimap<std::string, Json>& headers, Array& metadata) {
-  for (const auto& [name, h] : sorted(map)) {
-    const auto claim = claim_path(name);
-    if (claim.empty()) {
-      headers.emplace(name, header_match(name, *h, without));
-      continue;
-    }
-    Object m = claims_matcher(claim, string_match(*h));
-    m.set_if(without, "invert", true);
-    metadata.add(m);
-  }
-}
-
-struct Match {
-  Json json;
-  std::string operation;  // the decorator's tail
-  bool catch_all = false;
-};
-
-Match match_json(const Node& m) {
-  if (m.null()) return {Object{{"prefix", "/"}}, "/*", true};
-  const Node& uri = m["uri"];
-  Object o;
-  std::string operation = "/*";
-  bool all_paths = false;
-  if (uri["exact"]) {
-    o.set("path", operation = uri["exact"].str());
-  } else if (uri["prefix"]) {
-    o.set("prefix", uri["prefix"].str());
-    operation = uri["prefix"].str() + "*";
-    all_paths = uri["prefix"].str() == "/";
-  } else if (uri["regex"]) {
-    o.set("safeRegex", Object{{"regex", operation = uri["regex"].str()}});
-    all_paths = operation == ".*";
-  } else {
-    o.set("prefix", "/");
-    all_paths = true;
-  }
-  o.set("caseSensitive", !m["ignoreUriCase"].boolean());
-  Array headers, query, metadata;
-  std::multimap<std::string, Json> by_name;
-  add_header_conditions(m["headers"], false, by_name, metadata);
-  add_header_conditions(m["withoutHeaders"], true, by_name, metadata);
-  for (const auto& [name, h] : by_name) headers.add(h);
-  for (const char* pseudo : {"method", "authority", "scheme"})
-    if (m[pseudo]) headers.add(header_match(":" + std::string(pseudo), m[pseudo], false));
-  for (const auto& [name, q] : sorted(m["queryParams"])) {
-    Object p{{"name", name}};
-    if (any_string(*q)) p.set("presentMatch", true);
-    else p.set("stringMatch", string_match(*q));
-    query.add(p);
-  }
-  o.set_if(!headers.empty(), "headers", headers).set_if(!query.empty(), "queryParameters", query);
-  o.set_if(!metadata.empty(), "dynamicMetadata", metadata);
-  return {o, operation, all_paths && headers.empty() && query.empty() && metadata.empty()};
-}
-
 bool match_applies(const Node& m, const Virtual& x, const Server& s, const NodeInfo& node) {
   if (m["port"] && m["port"].integer() != s.port) return false;
   if (!m["gateways"].items.empty())
-    return std::ranges::any_of(m["gateways"].list(), [&](const std::string& g) {
-      return full_gateway(g, x.config->ns) == s.gateway_name();
-    });
+    return std::ranges::any_of(m["gateways"].list(),
+                               [&](const std::string& g) { return full_gateway(g, x.config->ns) == s.gateway_name(); });
   return labels_within(m["sourceLabels"], node.labels) && (m["sourceNamespace"].null() || m["sourceNamespace"].str() == node.ns);
 }
 
@@ -405,6 +297,8 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
   return {o, match.catch_all};
 }
 
+}  // namespace
+
 std::vector<Route> routes_of(const View& v, const Virtual& x, const Server& s) {
   std::vector<Route> out;
   for (const Node& r : x.http) {
@@ -419,101 +313,6 @@ std::vector<Route> routes_of(const View& v, const Virtual& x, const Server& s) {
     }
   }
   return out;
-}
-
-bool more_specific(const std::string& a, const std::string& b) {
-  const bool wa = a.starts_with('*'), wb = b.starts_with('*');
-  if (wa != wb) return wb;
-  if (wa && a.size() != b.size()) return a.size() > b.size();
-  return a < b;
-}
-
-}  // namespace
-
-namespace {
-
-struct VirtualHost {
-  std::vector<Route> routes;
-  std::vector<const void*> identity;  // whose routes they are: only the same lists of the same gateway are sent once
-  bool tls_only = false;
-  std::vector<std::string> domains;
-};
-
-std::string lower(std::string s) {
-  for (char& c : s) c = char(std::tolower(c));
-  return s;
-}
-
-using Hosts = std::map<std::string, VirtualHost>;
-
-void add_server(const View& v, const Server& s, std::map<std::pair<std::string, const Config*>, std::vector<Route>>& known, Hosts& hosts) {
-  const bool tls_only = (*s.node)["tls"]["httpsRedirect"].boolean();
-  for (const Virtual& x : v.virtuals) {
-    if (std::ranges::find(x.gateways, s.gateway_name()) == x.gateways.end()) continue;
-    const auto both = intersection(hosts_for(s, x.config->ns), x.hosts);
-    if (both.empty()) continue;
-    const auto [at, is_new] = known.try_emplace({s.gateway_name(), x.config});
-    if (is_new) at->second = routes_of(v, x, s);
-    if (at->second.empty()) continue;
-    for (const std::string& h : both) {
-      VirtualHost& host = hosts[lower(h)];
-      host.routes.insert(host.routes.end(), at->second.begin(), at->second.end());
-      host.identity.push_back(&at->second);
-      host.tls_only |= tls_only;
-    }
-  }
-  if (tls_only)
-    for (const std::string& h : s.hosts) hosts[lower(h)].tls_only = true;  // istiod leaves a "ns/" there
-}
-
-// Hosts with the very same routes become one virtual host, named after the first: exact before wildcard, longer before shorter.
-std::vector<VirtualHost*> collapsed(Hosts& hosts) {
-  std::vector<std::string> order;
-  for (const auto& [h, host] : hosts) order.push_back(h);
-  std::ranges::sort(order, more_specific);
-  std::map<std::vector<const void*>, VirtualHost*> last;  // by identity
-  std::vector<VirtualHost*> out;
-  for (const std::string& h : order) {
-    VirtualHost& host = hosts[h];
-    VirtualHost*& same = last[host.identity];
-    if (same != nullptr && same->tls_only == host.tls_only) {
-      same->domains.push_back(h);
-      continue;
-    }
-    host.domains = {h};
-    out.push_back(same = &host);
-  }
-  return out;
-}
-
-std::string name_with_port(const std::string& host, uint32_t port) {
-  return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(port);
-}
-
-}  // namespace
-
-Json route_configuration(const View& v, const std::string& name, const std::vector<const Server*>& servers) {
-  Hosts hosts;
-  std::map<std::pair<std::string, const Config*>, std::vector<Route>> known;
-  for (const Server* s : servers) add_server(v, *s, known, hosts);
-  const uint32_t port = servers[0]->port;
-  Array out;
-  auto merged = collapsed(hosts);
-  std::ranges::sort(merged, {}, [&](const VirtualHost* h) { return name_with_port(h->domains[0], port); });
-  for (VirtualHost* host : merged) {
-    std::ranges::stable_sort(host->routes, {}, &Route::catch_all);
-    Array routes;
-    for (const Route& r : host->routes) routes.add(r.json);
-    Object o{{"name", name_with_port(host->domains[0], port)}, {"domains", strings(host->domains)}};
-    o.set_if(!routes.empty(), "routes", routes).set_if(host->tls_only, "requireTls", "ALL").set("includeRequestAttemptCount", true);
-    out.add(o);
-  }
-  if (hosts.empty()) out.add(Object{{"name", "blackhole:" + std::to_string(port)}, {"domains", Array{"*"}}});
-  return typed("envoy.config.route.v3.RouteConfiguration", {{"name", name},
-                                                            {"virtualHosts", out},
-                                                            {"validateClusters", false},
-                                                            {"maxDirectResponseBodySizeBytes", 1048576},
-                                                            {"ignorePortInHostMatching", true}});
 }
 
 }  // namespace sluice::plane

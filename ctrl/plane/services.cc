@@ -6,23 +6,13 @@
 namespace sluice::plane {
 namespace {
 
-// 0: private to the node's namespace, 1: exported to it by name, 2: to all; nothing: not seen.
-std::optional<int> rank(const Config& e, const std::string& ns) {
-  const auto to = e.spec()["exportTo"].list();
-  const auto has = [&](const std::string& x) { return std::ranges::find(to, x) != to.end(); };
-  if (to.empty() || has("*")) return 2;
-  if (has(".") || has(e.ns)) {
-    if (e.ns == ns) return 0;
-  }
-  return has(ns) ? std::optional(1) : std::nullopt;
-}
-
 Service service_of(const Config& e, const std::string& host) {
   Service s{.host = host, .ns = e.ns, .external = e.spec()["location"].str() != "MESH_INTERNAL", .entry = &e};
   s.resolution = e.spec()["resolution"].null() ? "NONE" : e.spec()["resolution"].str();
   for (const Node& p : e.spec()["ports"].items) {
     const uint32_t number = uint32_t(p["number"].integer());
-    s.ports.push_back({number, p["name"].str(), upper(p["protocol"].str()), p["targetPort"] ? uint32_t(p["targetPort"].integer()) : number});
+    s.ports.push_back(
+        {number, p["name"].str(), upper(p["protocol"].str()), p["targetPort"] ? uint32_t(p["targetPort"].integer()) : number});
   }
   return s;
 }
@@ -47,7 +37,7 @@ void add_services(View& v) {
   std::vector<std::pair<int, const Config*>> entries;
   for (const Config* e : v.world.of_kind("ServiceEntry")) {
     for (const std::string& host : e->spec()["hosts"].list()) v.all_services.push_back(service_of(*e, host));
-    if (const auto r = rank(*e, v.node.ns)) entries.emplace_back(*r, e);
+    if (const auto r = visibility(*e, v.node.ns)) entries.emplace_back(*r, e);
   }
   std::ranges::stable_sort(entries, {}, &std::pair<int, const Config*>::first);
   for (const auto& [r, e] : entries)

@@ -1,5 +1,5 @@
-// Secrets by name and the TLS contexts that use them. Files and the workload's identity come from the gateway's own agent (cluster sds-grpc);
-// the identity is waited for, files have Envoy's 15 s. A credentialName is asked of the control plane (ADS).
+// Secrets by name and the TLS contexts that use them. Files and the workload's identity come from the gateway's own agent (cluster
+// sds-grpc); the identity is waited for, files have Envoy's 15 s. A credentialName is asked of the control plane (ADS).
 #include <algorithm>
 
 #include "ctrl/plane/view.h"

@@ -7,8 +7,12 @@ constexpr uint32_t kNoLimit = 4294967295;
 
 Policy of(const Node& policy, uint32_t port) {
   const auto parts = [](const Node& n, bool all) {
-    return Policy{&n["connectionPool"], &n["outlierDetection"], &n["loadBalancer"], &n["tls"],
-                  all ? &n["proxyProtocol"] : &null_node(), all ? &n["retryBudget"] : &null_node()};
+    return Policy{&n["connectionPool"],
+                  &n["outlierDetection"],
+                  &n["loadBalancer"],
+                  &n["tls"],
+                  all ? &n["proxyProtocol"] : &null_node(),
+                  all ? &n["retryBudget"] : &null_node()};
   };
   for (const Node& p : policy["portLevelSettings"].items)
     if (p["port"]["number"].integer() == port) return parts(p, false);
@@ -55,7 +59,8 @@ Policy policy_of(const Config* rule, const Node& subset, uint32_t port) {
   Policy p = rule == nullptr ? Policy{} : of(rule->spec()["trafficPolicy"], port);
   if (!subset["trafficPolicy"]) return p;
   const Policy own = of(subset["trafficPolicy"], port);
-  for (const auto part : {&Policy::pool, &Policy::outliers, &Policy::balancer, &Policy::tls, &Policy::proxy_protocol, &Policy::retry_budget})
+  for (const auto part :
+       {&Policy::pool, &Policy::outliers, &Policy::balancer, &Policy::tls, &Policy::proxy_protocol, &Policy::retry_budget})
     if (*(own.*part)) p.*part = own.*part;
   return p;
 }
@@ -79,7 +84,8 @@ void UpstreamOptions::put(Object& cluster) const {
   if (!http2 && !downstream_protocol && !has_common && upstream_http.empty()) return;
   constexpr std::string_view kOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
   Object options, h2;
-  options.set_if(has_common, "commonHttpProtocolOptions", common).set_if(!upstream_http.empty(), "upstreamHttpProtocolOptions", upstream_http);
+  options.set_if(has_common, "commonHttpProtocolOptions", common)
+      .set_if(!upstream_http.empty(), "upstreamHttpProtocolOptions", upstream_http);
   h2.set_if(streams_max > 0 && http2, "maxConcurrentStreams", streams_max);
   if (downstream_protocol)
     options.set("useDownstreamProtocolConfig", Object{{"httpProtocolOptions", Object{}}, {"http2ProtocolOptions", Object{}}});

@@ -1,146 +1,19 @@
 #include "ctrl/plane/view.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 
 namespace sluice::plane {
-namespace {
-
-bool visible(const Config& c, const std::string& ns) {
-  const auto to = c.spec()["exportTo"].list();
-  if (to.empty()) return true;
-  return std::ranges::any_of(to, [&](const std::string& e) { return e == "*" || e == ns || (e == "." && c.ns == ns); });
-}
-
-void set(Node& map, const std::string& key, Node value) {
-  for (size_t i = 0; i < map.keys.size(); i++)
-    if (map.keys[i].text == key) {
-      map.items[i] = std::move(value);
-      return;
-    }
-  Node k;
-  k.kind = Node::Kind::kScalar, k.text = key;
-  map.kind = Node::Kind::kMapping;
-  map.keys.push_back(std::move(k));
-  map.items.push_back(std::move(value));
-}
-
-bool string_conflict(const Node& root, const Node& leaf) {
-  if (root.null() || leaf.null()) return false;
-  const auto &re = root["exact"].text, &rp = root["prefix"].text, &rr = root["regex"].text;
-  const auto &le = leaf["exact"].text, &lp = leaf["prefix"].text, &lr = leaf["regex"].text;
-  if (!rr.empty() || !lr.empty()) return true;
-  if (!re.empty()) return !lp.empty() || le != re;
-  if (!rp.empty() && !lp.empty()) return !lp.starts_with(rp);
-  if (!rp.empty() && !le.empty()) return !le.starts_with(rp);
-  return true;
-}
-
-bool match_conflict(const Node& root, const Node& leaf) {
-  for (const char* f : {"uri", "scheme", "method", "authority"})
-    if (string_conflict(root[f], leaf[f])) return true;
-  for (const char* f : {"headers", "withoutHeaders", "queryParams"})
-    for (const Node& k : root[f].keys)
-      if (string_conflict(root[f][k.text], leaf[f][k.text])) return true;
-  if (root["port"] && leaf["port"] && root["port"].integer() != leaf["port"].integer()) return true;
-  return root["sourceNamespace"] && leaf["sourceNamespace"] && root["sourceNamespace"].text != leaf["sourceNamespace"].text;
-}
-
-// The root's conditions hold besides the delegate's: the narrower wins field by field, maps are united.
-Node merged_match(const Node& root, const Node& leaf) {
-  Node out = leaf;
-  for (size_t i = 0; i < root.keys.size(); i++) {
-    const std::string& k = root.keys[i].text;
-    if (k == "name") continue;
-    if (!leaf.has(k)) {
-      set(out, k, root.items[i]);
-    } else if (root.items[i].kind == Node::Kind::kMapping && k != "uri" && k != "scheme" && k != "method" && k != "authority") {
-      Node both = leaf[k];
-      for (size_t j = 0; j < root.items[i].keys.size(); j++)
-        if (!both.has(root.items[i].keys[j].text)) set(both, root.items[i].keys[j].text, root.items[i].items[j]);
-      set(out, k, std::move(both));
-    }
+std::optional<int> visibility(const Config& e, const std::string& ns) {
+  const auto to = e.spec()["exportTo"].list();
+  const auto has = [&](const std::string& x) { return std::ranges::find(to, x) != to.end(); };
+  if (to.empty() || has("*")) return 2;
+  if (has(".") || has(e.ns)) {
+    if (e.ns == ns) return 0;
   }
-  const std::string &rn = root["name"].text, &ln = leaf["name"].text;
-  if (!rn.empty() && !out.null()) {
-    Node name = root["name"];
-    if (!ln.empty()) name.text += "-" + ln;
-    set(out, "name", std::move(name));
-  }
-  return out;
+  return has(ns) ? std::optional(1) : std::nullopt;
 }
-
-bool merge_delegate(const Node& root, const Node& leaf, Node& out) {
-  out = leaf;
-  Node matches;
-  matches.kind = Node::Kind::kSequence;
-  if (root["match"].items.empty()) matches = leaf["match"];
-  else if (leaf["match"].items.empty()) matches = root["match"];
-  else {
-    for (const Node& r : root["match"].items)
-      for (const Node& l : leaf["match"].items)
-        if (!match_conflict(r, l)) matches.items.push_back(merged_match(r, l));
-    if (matches.items.empty()) return false;
-  }
-  set(out, "match", std::move(matches));
-  if (root["name"]) {
-    Node name = root["name"];
-    if (leaf["name"]) name.text += "-" + leaf["name"].text;
-    set(out, "name", std::move(name));
-  }
-  for (const Node& k : root.keys)
-    if (k.text != "match" && k.text != "name" && k.text != "delegate" && k.text != "headers" && !out.has(k.text))
-      set(out, k.text, root[k.text]);
-  if (root["headers"]) {  // the delegate's operations win name by name
-    Node headers = out["headers"];
-    for (const Node& direction : root["headers"].keys)
-      for (const Node& op : root["headers"][direction.text].keys) {
-        const Node& from = root["headers"][direction.text][op.text];
-        Node side = headers[direction.text];
-        Node merged = side[op.text];
-        if (merged.null()) merged = from;
-        else if (from.kind == Node::Kind::kSequence) merged.items.insert(merged.items.end(), from.items.begin(), from.items.end());
-        else
-          for (size_t i = 0; i < from.keys.size(); i++)
-            if (!merged.has(from.keys[i].text)) set(merged, from.keys[i].text, from.items[i]);
-        set(side, op.text, std::move(merged));
-        set(headers, direction.text, std::move(side));
-      }
-    set(out, "headers", std::move(headers));
-  }
-  return true;
-}
-
-// Destinations of a delegate are short names of its own namespace: made full before it is merged.
-void fill_hosts(Node& n, const std::string& ns) {
-  for (size_t i = 0; i < n.items.size(); i++) {
-    if (i < n.keys.size() && (n.keys[i].text == "destination" || n.keys[i].text == "mirror"))
-      for (size_t j = 0; j < n.items[i].keys.size(); j++)
-        if (n.items[i].keys[j].text == "host") n.items[i].items[j].text = full_host(n.items[i].items[j].text, ns);
-    fill_hosts(n.items[i], ns);
-  }
-}
-
-std::vector<Node> with_delegates(const Config& c, const std::vector<const Config*>& all) {
-  std::vector<Node> out;
-  for (const Node& route : c.spec()["http"].items) {
-    const Node& delegate = route["delegate"];
-    if (delegate.null()) {
-      out.push_back(route);
-      continue;
-    }
-    const std::string ns = delegate["namespace"].null() ? c.ns : delegate["namespace"].str();
-    for (const Config* d : all)
-      if (d->name == delegate["name"].str() && d->ns == ns && d->spec()["hosts"].items.empty() && visible(*d, c.ns))
-        for (Node leaf : d->spec()["http"].items) {
-          fill_hosts(leaf, d->ns);
-          Node merged;
-          if (merge_delegate(route, leaf, merged)) out.push_back(std::move(merged));
-        }
-  }
-  return out;
-}
-
-}  // namespace
 
 const char* NodeInfo::wildcard() const {
   return !addresses.empty() && std::ranges::all_of(addresses, [](const auto& a) { return a.find(':') != std::string::npos; }) ? "::"
@@ -149,7 +22,8 @@ const char* NodeInfo::wildcard() const {
 
 std::string NodeInfo::key() const {
   std::string out = ns + "\n" + cluster_id + "\n" + mesh_id + "\n" + locality + "\n" + (unprivileged ? "u" : "") + wildcard();
-  for (const std::string& a : addresses) out += "\n" + a;
+  for (const auto& [k, v] : metadata)  // an EnvoyFilter may ask for any; these tell replicas of one gateway apart and nothing else
+    if (k != "INSTANCE_IPS" && k != "NAME" && k != "NODE_NAME" && k != "POD_NAME") out += "\n" + k + ":" + v;
   for (const auto& [k, v] : labels) out += "\n" + k + "=" + v;
   return out;
 }
@@ -165,7 +39,9 @@ std::string full_host(const std::string& host, const std::string& ns) {
   return host + "." + ns + ".svc.cluster.local";
 }
 
-std::string full_gateway(const std::string& name, const std::string& ns) { return name.find('/') == std::string::npos ? ns + "/" + name : name; }
+std::string full_gateway(const std::string& name, const std::string& ns) {
+  return name.find('/') == std::string::npos ? ns + "/" + name : name;
+}
 
 bool host_within(std::string_view narrow, std::string_view wide) {
   if (wide == "*") return true;
@@ -221,6 +97,28 @@ std::string destination_cluster(const View& v, const Node& destination, const st
   return cluster_name(port, destination["subset"].str(), host);
 }
 
+Json json_of(const Node& n) {
+  switch (n.kind) {
+    case Node::Kind::kNull: return Json::raw("null");
+    case Node::Kind::kSequence: {
+      Array out;
+      for (const Node& i : n.items) out.add(json_of(i));
+      return out;
+    }
+    case Node::Kind::kMapping: {
+      Object out;
+      for (size_t i = 0; i < n.keys.size(); i++) out.set(n.keys[i].text, json_of(n.items[i]));
+      return out;
+    }
+    case Node::Kind::kScalar: break;
+  }
+  double d = 0;
+  const auto [end, e] = std::from_chars(n.text.data(), n.text.data() + n.text.size(), d);
+  const bool number = e == std::errc{} && end == n.text.data() + n.text.size() && std::isfinite(d) &&
+                      (std::isdigit(uint8_t(n.text[0])) || n.text[0] == '-');
+  return n.plain && (number || n.text == "true" || n.text == "false") ? Json::raw(n.text) : Json(n.text);
+}
+
 std::string config_path(const Config& c) {
   const std::string kind = c.kind == "VirtualService" ? "virtual-service" : "destination-rule";
   return "/apis/networking.istio.io/v1/namespaces/" + c.ns + "/" + kind + "/" + c.name;
@@ -232,14 +130,21 @@ View view_of(const World& world, const NodeInfo& node) {
   std::set<std::string> selected;
   for (const Server& s : v.servers) selected.insert(s.gateway_name());
   const auto all = world.of_kind("VirtualService");
-  for (const Config* c : all) {
+  std::vector<std::pair<int, const Config*>> seen;
+  for (const Config* c : all)
+    if (const auto rank = visibility(*c, node.ns)) seen.emplace_back(*rank, c);
+  // Those that delegate stand behind all others.
+  std::ranges::stable_sort(seen, {}, [](const auto& x) {
+    return std::pair(x.first, std::ranges::any_of(x.second->spec()["http"].items, [](const Node& r) { return r.has("delegate"); }));
+  });
+  for (const auto& [rank, c] : seen) {
     Virtual x{.config = c};
     bool bound = false;
     for (const std::string& g : c->spec()["gateways"].list()) {
       x.gateways.push_back(full_gateway(g, c->ns));
       bound |= selected.contains(x.gateways.back());
     }
-    if (!bound || !visible(*c, node.ns)) continue;
+    if (!bound) continue;
     for (const std::string& h : c->spec()["hosts"].list()) x.hosts.push_back(full_host(h, c->ns));
     x.http = with_delegates(*c, all);
     v.virtuals.push_back(std::move(x));

@@ -74,13 +74,13 @@ struct View {
   const World& world;
   const NodeInfo& node;
   TranslateOptions options;
-  std::vector<Server> servers;            // in the order of gateways and of their lists
-  std::vector<ListenerPort> ports;        // of the servers that did not give way
+  std::vector<Server> servers;      // in the order of gateways and of their lists
+  std::vector<ListenerPort> ports;  // of the servers that did not give way
   std::map<std::string, std::vector<const Server*>> routes;
-  std::vector<Virtual> virtuals;          // bound to one of the selected gateways
-  std::vector<Service> services;          // all that the node sees, private before exported before public
-  std::vector<Service> all_services;      // of the mesh
-  std::map<std::string, size_t> by_host;  // of services: the first
+  std::vector<Virtual> virtuals;                             // bound to one of the selected gateways
+  std::vector<Service> services;                             // all that the node sees, private before exported before public
+  std::vector<Service> all_services;                         // of the mesh
+  std::map<std::string, size_t> by_host;                     // of services: the first
   std::map<std::string, RuleSet> own_rules, exported_rules;  // by namespace
   RuleSet private_root_rules;
   std::deque<Config> merged_rules;
@@ -102,6 +102,9 @@ void merge_gateways(View& v);  // fills servers, ports and routes
 using TakenHosts = std::map<std::string, std::string>;  // host -> bind
 bool claim_hosts(TakenHosts& taken, const std::vector<std::string>& hosts, const std::string& bind);
 
+// By exportTo: 0 private to the namespace, 1 exported to it by name, 2 to all; nothing: not seen there.
+std::optional<int> visibility(const Config& c, const std::string& ns);
+std::vector<Node> with_delegates(const Config& c, const std::vector<const Config*>& all);  // the http routes
 std::string upper(std::string_view s);
 std::string full_host(const std::string& host, const std::string& ns);  // "web" -> web.NS.svc.cluster.local
 bool host_within(std::string_view narrow, std::string_view wide);       // every name of narrow is one of wide
@@ -112,7 +115,7 @@ std::string full_gateway(const std::string& name, const std::string& ns);  // "e
 std::string cluster_name(uint32_t port, const std::string& subset, const std::string& host);
 std::string sni_name(uint32_t port, const std::string& subset, const std::string& host);
 std::string destination_cluster(const View& v, const Node& destination, const std::string& ns, uint32_t listener_port);
-// {"filterMetadata": {"istio": {"config": ...}}} of the object.
+Json json_of(const Node& n);  // of YAML as it stands: plain numbers and truth values are themselves, all else is text
 std::string config_path(const Config& c);
 
 // A filter chain; by_tls: the listener has to look into the ClientHello for it.
@@ -121,7 +124,7 @@ struct Chain {
   bool by_tls = false;
 };
 Chain chain(Object match, const Json& filters, const Json* socket = nullptr, bool has_names = false);
-Object sni_match(std::vector<std::string> names);  // {} where "*" is among them
+Object sni_match(std::vector<std::string> names);                                                // {} where "*" is among them
 void add_l4_chains(const View& v, const Server& s, TakenHosts& taken, std::vector<Chain>& out);  // taken: of the port
 
 Json secret(const std::string& name);             // of the gateway's agent
@@ -130,13 +133,16 @@ Json downstream_tls(const Server& s);
 Json istio_mutual_tls(const std::string& sni, const std::vector<std::string>& names, bool http2);
 Json originated_tls(const Node& tls, const std::vector<std::string>& service_names, bool http2);
 Json metadata_exchange_tcp();
-Object logger(const Mesh& mesh);
 
 // The parts of an answer, one file each.
 void translate_clusters(const View& v, Answer& out);
 void translate_listeners(const View& v, Answer& out);
 Json route_configuration(const View& v, const std::string& name, const std::vector<const Server*>& servers);
-Json access_log(const Mesh& mesh);
+std::vector<Patch> patches_of(const View& v);
+Array access_logs(const View& v);
+Array listener_access_logs(const View& v);
+Array stats_filters(const View& v);
+bool traced(const View& v);
 Array http_rbac(const View& v);  // the filters, none where no policy selects the node
 Array tcp_rbac(const View& v);
 Array http_custom_authz(const View& v);

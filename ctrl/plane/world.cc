@@ -16,10 +16,12 @@ constexpr size_t kFilesMax = 20'000;
 
 // By name: the group of its API.
 constexpr std::pair<std::string_view, std::string_view> kKinds[] = {
-    {"Gateway", "networking.istio.io/"},           {"VirtualService", "networking.istio.io/"},    {"DestinationRule", "networking.istio.io/"},
-    {"ServiceEntry", "networking.istio.io/"},      {"WorkloadEntry", "networking.istio.io/"},     {"AuthorizationPolicy", "security.istio.io/"},
-    {"PeerAuthentication", "security.istio.io/"}, {"RequestAuthentication", "security.istio.io/"}};
-constexpr std::string_view kLater[] = {"Sidecar", "EnvoyFilter", "WorkloadGroup", "Telemetry", "ProxyConfig", "WasmPlugin"};
+    {"Gateway", "networking.istio.io/"},          {"VirtualService", "networking.istio.io/"},
+    {"DestinationRule", "networking.istio.io/"},  {"ServiceEntry", "networking.istio.io/"},
+    {"WorkloadEntry", "networking.istio.io/"},    {"AuthorizationPolicy", "security.istio.io/"},
+    {"PeerAuthentication", "security.istio.io/"}, {"RequestAuthentication", "security.istio.io/"},
+    {"Telemetry", "telemetry.istio.io/"},         {"EnvoyFilter", "networking.istio.io/"}};
+constexpr std::string_view kLater[] = {"Sidecar", "WorkloadGroup", "ProxyConfig", "WasmPlugin"};
 
 void add_document(Node document, World& world, std::vector<Issue>& issues) {
   if (document.kind != Node::Kind::kMapping) {

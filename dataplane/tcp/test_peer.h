@@ -96,7 +96,7 @@ struct Seen {
 
 class TcpTest : public testing::Test {
  protected:
-  static constexpr uint32_t kMbufs = 2048;
+  static constexpr uint32_t kMbufs = 4096;
 
   // Change before the first use of stack().
   Config config{.connections_max = 64, .syn_max = 64, .time_wait_max = 64};
