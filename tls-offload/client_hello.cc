@@ -9,6 +9,7 @@ namespace sluice::tls {
 namespace {
 
 constexpr uint8_t kHandshake = 22, kClientHello = 1;
+constexpr size_t kRecordMax = 16384 + 320;  // Envoy's library allows what encryption may add
 constexpr uint16_t kServerName = 0, kAlpn = 16;
 
 // RFC 6066 3: one host name, not empty, without NUL. Other bytes are the name's own (Envoy matches them too; the access log does not print
@@ -116,7 +117,7 @@ HelloStatus peek_client_hello(std::span<const Bytes> spans, ClientHello& hello) 
     if (have < header.size()) return HelloStatus::kNeedMore;
     const size_t length = size_t(header[3]) << 8 | header[4];
     if (length == 0) return HelloStatus::kMalformed;
-    if (length > 16384) return HelloStatus::kNotTls;
+    if (length > kRecordMax) return HelloStatus::kNotTls;
     if (joined.size() + length > kClientHelloMax + 4) return HelloStatus::kTooLong;
     const size_t got = std::min(length, left()), before = joined.size();
     joined.resize(before + got);

@@ -118,6 +118,7 @@ TEST(ClientHello, WhatDoesNotParseIsNotTlsAsInEnvoyAndABrokenNameIsMalformed) {
       {"a ServerHello", string("\x16\x03\x01\0\4\2\0\0\0", 9), S::kNotTls, ""},
       {"no record", string("\x16\x03\x01\0\0", 5), S::kMalformed, ""},
       {"record of 64 KiB", "\x16\x03\x01\xff\xff" + string(40, 'a'), S::kNotTls, ""},
+      {"record over 16 KiB", "\x16\x03\x01\x40\x20\1\1" + string(40, 'a'), S::kTooLong, ""},
       {"message of 64 KiB", string("\x16\x03\x01\0\4\1\0\xff\xff", 9), S::kNotTls, ""},
   };
   for (const auto& row : rows) {

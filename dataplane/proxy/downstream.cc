@@ -271,13 +271,13 @@ void Proxy::downstream_event(DownstreamId id, uint8_t events) {
       else inspect(id);
       return;
     case Downstream::Phase::kHandshake:
-      if (events & kClosed) {
-        close_downstream(id, false);
+      if (!(events & kOpened)) {
+        if (events & kClosed) close_downstream(id, false);
         return;
       }
-      if (!(events & kOpened)) return;
       d->peer = tls_->peer(d->wire.id);
       opened(id);
+      if (events & kClosed) downstream_event(id, kClosed);  // both, where the client's end came with its last flight
       return;
     case Downstream::Phase::kHttp:
       if (ended) {
