@@ -23,6 +23,7 @@ ISTIO = os.path.join(WORK, "istio")
 STATE = os.path.join(WORK, "state.json")
 SLUICE = os.path.join(BUILD, "dataplane", "sluice")
 CONTROL = os.path.join(BUILD, "ctrl", "plane", "sluice-control")
+SLUICECTL = os.path.join(BUILD, "ctrl", "cli", "sluicectl")
 NGINX = """daemon off; pid {work}/nginx.pid; error_log {work}/nginx.err; worker_processes 1;
 events {{ worker_connections 2048; }}
 http {{
@@ -81,7 +82,7 @@ class Demo:
         words = expected.__doc__ if callable(expected) else expected
         self.passed += good
         self.failed += not good
-        print(f"  {'ok  ' if good else 'FAIL'} {what}: expected {words}, came {came}", flush=True)
+        print(f"  {'ok  ' if good else 'FAIL'} {what}: expected {words}, came {came if len(str(came)) < 300 or not good else str(came)[:120] + ' ...'}", flush=True)
         return good
 
     # ---- the world
@@ -177,6 +178,7 @@ class Demo:
 
         self.edits_under_load()
         self.invalid_edit()
+        self.questions()
         self.passthrough()
         self.cycles()
         self.restart()
@@ -248,6 +250,33 @@ class Demo:
         self.check("sluice-control says", named, place[0] if place else None)
         self.check("the old tables serve", "200", self.curl("https://shop.example.com/", *self.identity("client")))
         self.edit("routes.yaml", good)
+
+    def questions(self):
+        print("an operator's questions: why 403? what would this edit change? is it right?")
+
+        def ask(*question):
+            r = subprocess.run([SLUICECTL, "--socket", f"{WORK}/admin.sock", *question], capture_output=True, text=True)
+            return r.returncode, r.stdout + r.stderr
+
+        mesh = ["--mesh", os.path.join(ROOT, "configs", "demo", "mesh.yaml")]
+        code, said = ask("explain", "GET", "https://shop.example.com/", "--principal", "spiffe://cluster.local/ns/shop/sa/other")
+        why = next((line for line in said.splitlines() if "just missed: wants a principal" in line), said[:200])
+        print("   ", why)
+        self.check("explain, from the running tables", "answer    403 rbac_access_denied_matched_policy[none]", said.strip().splitlines()[-1])
+        edited = os.path.join(WORK, "edited")
+        shutil.rmtree(edited, ignore_errors=True)
+        shutil.copytree(ISTIO, edited)
+        with open(os.path.join(edited, "policies.yaml"), "w") as f:
+            f.write(text_of(os.path.join(ISTIO, "policies.yaml")).replace("/items/*", "/things/*"))
+        code, said = ask("diff", edited, *mesh)
+        print("   ", "\n    ".join(said.strip().splitlines()[:8]))
+        flips = lambda came: "! GET " in came and "/items/" in came and "is  403" in came  # noqa: E731
+        flips.__doc__ = "a request that would be denied now"
+        self.check("diff, against the running tables", flips, " ".join(said.split()))
+        with open(os.path.join(edited, "policies.yaml"), "a") as f:
+            f.write("\nkind: [")
+        code, said = ask("check", edited)
+        self.check("check of a wrong folder", "1, at its place", f"{code}, " + ("at its place" if re.search(r"policies\.yaml:\d+:\d+: error", said) else said[:200]))
 
     def passthrough(self):
         print("AUTO_PASSTHROUGH on 15443 to an origin with its own mutual TLS")
