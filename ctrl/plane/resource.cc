@@ -28,14 +28,9 @@ std::string serialized(const pb::Message& m) {
   return out;
 }
 
-// FNV-1a over 64 bits, twice mixed: versions are compared for equality only, and by a client that trusts us.
 std::string content_hash(std::string_view s) {
-  uint64_t h = 0xcbf29ce484222325;
-  for (const char c : s) h = (h ^ uint8_t(c)) * 0x100000001b3;
-  h = (h ^ (h >> 33)) * 0xff51afd7ed558ccd;
-  h ^= h >> 33;
   char out[17];
-  std::snprintf(out, sizeof out, "%016llx", static_cast<unsigned long long>(h));
+  std::snprintf(out, sizeof out, "%016llx", static_cast<unsigned long long>(name_hash(s)));
   return out;
 }
 
@@ -60,7 +55,37 @@ NodeInfo info(const envoy::config::core::v3::Node& n) {
 
 }  // namespace
 
-std::expected<Resources, std::string> to_resources(const Answer& a) {
+int type_of_url(std::string_view url) {
+  if (!url.starts_with(kTypePrefix)) return -1;
+  const auto* it = std::ranges::find(kTypeNames, url.substr(kTypePrefix.size()));
+  return it == std::end(kTypeNames) ? -1 : int(it - std::begin(kTypeNames));
+}
+
+// FNV-1a over 64 bits, twice mixed: versions are compared for equality only, and by a client that trusts us; who asks for two names with one
+// hash gets what it did not ask for, and nobody else does.
+uint64_t name_hash(std::string_view s) {
+  uint64_t h = 0xcbf29ce484222325;
+  for (const char c : s) h = (h ^ uint8_t(c)) * 0x100000001b3;
+  h = (h ^ (h >> 33)) * 0xff51afd7ed558ccd;
+  return h ^ (h >> 33);
+}
+
+void seal(Resources& r, const Resources* before) {
+  for (int t = 0; t < kTypes; t++) {
+    std::string all;
+    auto old = before == nullptr ? decltype(r.of[t].cbegin()){} : before->of[t].cbegin();
+    for (auto& [name, x] : r.of[t]) {
+      all.append(name).append(1, '\0').append(x.version).append(1, '\0');
+      x.name_hash = name_hash(name);
+      if (before == nullptr) continue;
+      while (old != before->of[t].cend() && old->first < name) ++old;
+      if (old != before->of[t].cend() && old->first == name && old->second.version == x.version) x.value = old->second.value;
+    }
+    r.version[t] = content_hash(all);
+  }
+}
+
+std::expected<Resources, std::string> to_resources(const Answer& a, const Resources* before) {
   Resources out;
   const std::map<std::string, Json>* from[4] = {&a.clusters, &a.endpoints, &a.listeners, &a.routes};
   for (int t = 0; t < 4; t++)
@@ -72,9 +97,10 @@ std::expected<Resources, std::string> to_resources(const Answer& a) {
       const auto inner = new_message(kTypeNames[t]);  // once more, for a deterministic order of maps
       if (!inner->ParseFromString(any.value())) return std::unexpected(name + ": cannot be parsed");
       Resource r{.version = {}, .value = serialized(*inner)};
-      r.version = content_hash(r.value);
+      r.version = content_hash(r.value.str());
       out.of[t].emplace(name, std::move(r));
     }
+  seal(out, before);
   return out;
 }
 
