@@ -362,7 +362,7 @@ uint64_t number_from(const char* variable, uint64_t otherwise) {
 TEST(AdsStreamProperty, SurvivesGeneratedSchedules) {
   const uint64_t only = number_from("SLUICE_ADS_SEED", 0);
   const uint64_t first = only != 0 ? only : uint64_t(std::chrono::system_clock::now().time_since_epoch().count()) % 1'000'000'000 + 1;
-  const uint64_t count = only != 0 ? 1 : number_from("SLUICE_ADS_SCHEDULES", 40'000);
+  const uint64_t count = only != 0 ? 1 : number_from("SLUICE_ADS_SCHEDULES", 20'000);
   std::cout << count << " schedules, first seed " << first << "\n";
   for (uint64_t seed = first; seed < first + count; seed++) {
     Schedule s(seed);
