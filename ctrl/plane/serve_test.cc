@@ -165,7 +165,8 @@ TEST_F(ServeTest, TwoInstancesSayTheSameAndAClientThatMovesIsSentNothing) {
       versions[type] = r.system_version_info();
     }
     c.ask(kRds, {"http.80"});
-    for (const auto& x : c.next().resources()) had[kRds][x.name()] = x.version();
+    const auto routes = c.next();
+    for (const auto& x : routes.resources()) had[kRds][x.name()] = x.version();
   }
   Delta c(dir + "/t");
   for (const char* type : {kCds, kLds}) {
