@@ -37,7 +37,9 @@ std::expected<void, std::string> dress_tap() {
   }
   const int error = errno;
   if (fd >= 0) close(fd);
-  if (!good) return std::unexpected(std::string(kTap) + " gets no address: " + std::strerror(error) + "; run as root, or with a bootstrap of your own (-c FILE)");
+  if (!good)
+    return std::unexpected(std::string(kTap) + " gets no address: " + std::strerror(error) +
+                           "; run as root, or with a bootstrap of your own (-c FILE)");
   return {};
 }
 

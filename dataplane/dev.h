@@ -1,7 +1,7 @@
-// `sluice run --dev`: the smallest set-up, one process and one folder of Istio YAML. sluice-control's library (ctrl/plane/control.h) is hosted
-// beside the gateway; the two still talk delta ADS over a Unix socket, so what works here works with a fleet. Without a bootstrap of one's own
-// the port is a TAP whose other end the kernel gets, with an address in the same network: the machine itself is client and origin.
-// Thread: control; the hosted control plane has a thread of its own, which ends with the object.
+// `sluice run --dev`: the smallest set-up, one process and one folder of Istio YAML. sluice-control's library (ctrl/plane/control.h) is
+// hosted beside the gateway; the two still talk delta ADS over a Unix socket, so what works here works with a fleet. Without a bootstrap of
+// one's own the port is a TAP whose other end the kernel gets, with an address in the same network: the machine itself is client and
+// origin. Thread: control; the hosted control plane has a thread of its own, which ends with the object.
 #pragma once
 #include <expected>
 #include <memory>

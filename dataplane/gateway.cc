@@ -17,6 +17,7 @@
 #include "ctrl/admin/endpoints.h"
 #include "ctrl/agent/agent.h"
 #include "ctrl/agent/dump.h"
+#include "ctrl/explain/explain.h"
 #include "ctrl/log/console.h"
 #include "ctrl/log/writer.h"
 #include "dataplane/metrics.h"
@@ -233,6 +234,16 @@ class Gateway {
     p.config_dump_json = [&agent] { return agent.ask([&] { return agent.config_dump_json(); }).value_or("{}"); };
     p.clusters_text = [this, &agent] { return agent.ask([&] { return clusters_text(agent.snapshot().get(), view()); }).value_or(""); };
     p.certs_json = [&agent] { return agent.ask([&] { return agent.certs_json(); }).value_or("{}"); };
+    p.explain = [&agent](const std::string& text, bool json) -> std::expected<std::string, std::string> {
+      const auto question = explain::parse_question(text);
+      if (!question) return std::unexpected(question.error());
+      const auto snapshot = agent.ask([&] { return agent.snapshot(); }).value_or(nullptr);
+      if (snapshot == nullptr) return std::unexpected("there are no tables yet");
+      const auto answer = explain::explain(*snapshot, *question);
+      if (!answer) return std::unexpected(answer.error());
+      const auto nowhere = [](const explain::Origin&) { return std::string(); };
+      return json ? explain::render_json(*answer, nowhere) : explain::render_text(*answer, nowhere);
+    };
     p.log_level = [this] { return std::string(log::name_of(console_.level())) + "\n"; };
     p.set_log_level = [this](std::string_view name) { console_.set_level(*log::level_of(name)); };
     p.drain = [this] { drain_asked_ = true; };

@@ -13,7 +13,9 @@ int main(int argc, char** argv) {
   sluice::DevOptions dev;
   auto* run = app.add_subcommand("run", "start the gateway");
   run->add_option("-c,--config", file, "the bootstrap (configs/sluice.yaml shows every key)");
-  auto* dev_flag = run->add_flag("--dev", with_control, "host the control plane too: sluice-control's library on a folder of Istio YAML; without -c on a TAP of its own");
+  auto* dev_flag =
+      run->add_flag("--dev", with_control,
+                    "host the control plane too: sluice-control's library on a folder of Istio YAML; without -c on a TAP of its own");
   auto* dir = run->add_option("-d,--dir,--directory", dev.dir, "with --dev: folder (or file) of Istio YAML")->needs(dev_flag);
   run->add_option("--mesh", dev.mesh, "with --dev: MeshConfig, a file")->needs(dev_flag);
   run->add_option("--authorization-default", authorization, "with --dev: deny: what no policy allows is denied; allow: as istiod")
@@ -29,7 +31,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
-  const auto bootstrap = file.empty() ? sluice::agent::parse_bootstrap(sluice::dev_bootstrap(), "--dev") : sluice::agent::load_bootstrap(file);
+  const auto bootstrap =
+      file.empty() ? sluice::agent::parse_bootstrap(sluice::dev_bootstrap(), "--dev") : sluice::agent::load_bootstrap(file);
   if (!bootstrap) {
     for (const std::string& error : bootstrap.error()) std::fprintf(stderr, "%s\n", error.c_str());
     return 1;

@@ -2,7 +2,6 @@
 #include "drivers/device_port.h"
 
 #include <dlfcn.h>
-#include <rte_alarm.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -12,8 +11,8 @@
 #include <algorithm>
 #include <cstdarg>
 #include <deque>
-#include <semaphore>
 
+#include "drivers/eal.h"
 #include "drivers/log_capture.h"
 #include "drivers/netdev.h"
 #include "drivers/offload.h"
@@ -23,9 +22,9 @@ namespace sluice::drivers {
 namespace {
 
 struct Quirks {
-  bool single_segment = false;  // says or seems to take chains, but does not
-  bool own_mbufs_only = false;  // gives sent mbufs to the receiver (net_ring): hand it copies, never what TCP still holds
-  bool umem = false;            // AF_XDP: every mbuf of the pool must lie in the memory it registers
+  bool single_segment = false;           // says or seems to take chains, but does not
+  bool own_mbufs_only = false;           // gives sent mbufs to the receiver (net_ring): hand it copies, never what TCP still holds
+  bool umem = false;                     // AF_XDP: every mbuf of the pool must lie in the memory it registers
   bool interrupt_thread_closes = false;  // its close() and its handlers on EAL's interrupt thread free the same things
   unsigned queues_max = ~0u;
 };
@@ -34,8 +33,9 @@ Quirks quirks_of(std::string_view driver) {
   if (driver == "net_af_xdp") return {.single_segment = true, .umem = true};
   if (driver == "net_af_packet")
     return {.queues_max = 1};  // its fanout is the kernel's hash with rollover: a busy queue spills flows to others
-  if (driver == "net_memif") return {.single_segment = true, .interrupt_thread_closes = true};  // chains are wrong until 40e0e7c0a2 (not in 22.11)
-  if (driver == "net_tap") return {.queues_max = 1};           // its steering needs rte_flow, which most kernels do not give it
+  if (driver == "net_memif")
+    return {.single_segment = true, .interrupt_thread_closes = true};  // chains are wrong until 40e0e7c0a2 (not in 22.11)
+  if (driver == "net_tap") return {.queues_max = 1};                   // its steering needs rte_flow, which most kernels do not give it
   if (driver == "net_ring") return {.own_mbufs_only = true};
   return {};
 }
@@ -75,20 +75,8 @@ void end_device(uint16_t id) {
   const bool known = rte_eth_dev_info_get(id, &info) == 0;
   if (known && quirks_of(info.driver_name).interrupt_thread_closes) {
     // A memif whose peer has just gone is torn down by its handler: closed from here at that moment, both free the same interrupt handles
-    // (a crash in 1 of 40 runs). Alarms run on the thread of the handlers, so there the two cannot meet.
-    struct Closing {
-      uint16_t id;
-      std::binary_semaphore done{0};
-    } closing{id};
-    const int set = rte_eal_alarm_set(
-        1,
-        [](void* c) {
-          close_device(static_cast<Closing*>(c)->id);
-          static_cast<Closing*>(c)->done.release();
-        },
-        &closing);
-    SLUICE_ASSERT(set == 0);
-    closing.done.acquire();
+    // (a crash in 1 of 40 runs).
+    on_interrupt_thread([id] { close_device(id); });
   } else {
     close_device(id);
   }

@@ -6,6 +6,7 @@
 // touched. Thread: control (becomes the main lcore). Errors: one line that names what is missing and the command that gives it.
 #pragma once
 #include <expected>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,7 @@ class Eal {
   static std::expected<Eal, std::string> start(const EalOptions& options);
   Eal(Eal&& o) noexcept : running_(o.running_), hugepages_(o.hugepages_), summary_(std::move(o.summary_)) { o.running_ = false; }
   Eal& operator=(Eal&&) = delete;
-  ~Eal();  // rte_eal_cleanup: every port and pool must be gone
+  ~Eal();  // at the end of the process: EAL cannot be started twice; every port and pool must be gone
 
   bool hugepages() const { return hugepages_; }
   const std::string& summary() const { return summary_; }  // "hugepages (2 MiB pages, 1024 MiB)" or "no hugepages (--no-huge -m 512): ..."
@@ -37,5 +38,9 @@ class Eal {
   bool running_ = false, hugepages_ = false;
   std::string summary_;
 };
+
+// Runs `work` on EAL's interrupt thread, where drivers' handlers and alarms run one after the other, and waits for its end. Not from that
+// thread itself.
+void on_interrupt_thread(const std::function<void()>& work);
 
 }  // namespace sluice::drivers

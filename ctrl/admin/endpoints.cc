@@ -30,6 +30,15 @@ void add_admin(Server& server, AdminProviders p) {
   get(server, "/config_dump", p.config_dump_json, kJson);
   get(server, "/clusters", p.clusters_text, "text/plain; charset=UTF-8");
   get(server, "/certs", p.certs_json, kJson);
+  server.route("GET", "/explain", [explain = p.explain](const HttpRequest& r) -> HttpResponse {
+    if (!explain) return {.status = 503, .body = "not available\n"};
+    const auto question = r.query.find("question"), format = r.query.find("format");
+    if (question == r.query.end()) return {.status = 400, .body = "say question=...\n"};
+    const bool json = format != r.query.end() && format->second == "json";
+    const auto answer = explain(question->second, json);
+    if (!answer) return {.status = 400, .body = answer.error() + "\n"};
+    return {.content_type = json ? kJson : "text/plain; charset=UTF-8", .body = *answer};
+  });
   get(server, "/logging", p.log_level, "text/plain; charset=UTF-8");
   server.route("POST", "/logging", [set = p.set_log_level](const HttpRequest& r) -> HttpResponse {
     const auto level = r.query.find("level");

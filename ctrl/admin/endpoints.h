@@ -2,6 +2,7 @@
 //   admin   GET  /status[?format=json]   text for people; header x-sluice-status: ok | refused (a security resource is refused)
 //           GET  /config_dump            Envoy's shape    GET /clusters   GET /certs
 //           GET  /logging                the level        POST /logging?level=LEVEL
+//           GET  /explain?question=...&format=text|json   what would become of a request (ctrl/explain)
 //           POST /drain_listeners        stop accepting, finish what is in flight
 //   stats   GET  /stats/prometheus       GET /healthz/ready
 #pragma once
@@ -22,6 +23,7 @@ struct AdminProviders {
   std::function<std::string()> status_text, status_json;
   std::function<bool()> security_refused;
   std::function<std::string()> config_dump_json, clusters_text, certs_json;
+  std::function<std::expected<std::string, std::string>(const std::string& question, bool json)> explain;
   std::function<std::string()> log_level;
   std::function<void(std::string_view)> set_log_level;  // one of kLogLevels
   std::function<void()> drain;

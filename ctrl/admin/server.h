@@ -73,6 +73,9 @@ class Server {
 // Parses the head of a request; an int is the status that refuses it.
 std::expected<HttpRequest, int> parse_request(std::string_view head);
 
+// A value of a query, percent-encoded.
+std::string encoded(std::string_view value);
+
 // The client's half, for sluicectl and tests: one request over a Unix socket. Errors say what to do.
 std::expected<HttpResponse, std::string> ask_unix(const std::string& socket, const std::string& method, const std::string& target);
 

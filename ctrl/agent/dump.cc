@@ -3,6 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include "ctrl/admin/endpoints.h"
+#include "dataplane/base/json.h"
 #include "envoy/admin/v3/config_dump.pb.h"
 #include "tls-offload/certificate_info.h"
 
@@ -65,23 +66,6 @@ std::string print_all(const std::vector<DumpedResource>& resources, const std::v
 }
 
 }  // namespace
-
-std::string json_quoted(std::string_view s) {
-  std::string out = "\"";
-  for (const char c : s) {
-    if (c == '"' || c == '\\') {
-      (out += '\\') += c;
-    } else if (c == '\n') {
-      out += "\\n";
-    } else if (uint8_t(c) < 0x20 || c == 0x7f) {
-      static constexpr char kHex[] = "0123456789abcdef";
-      ((out += "\\u00") += kHex[uint8_t(c) >> 4]) += kHex[c & 15];
-    } else {
-      out += c;
-    }
-  }
-  return out += '"';
-}
 
 std::string status_text(const AgentStatus& s) {
   std::string out = "node           " + s.node + "\n";

@@ -28,7 +28,4 @@ struct DumpedRefusal {
 // {"configs": [ClustersConfigDump, ListenersConfigDump, RoutesConfigDump, EndpointsConfigDump]} as Envoy's /config_dump?include_eds has it.
 std::string config_dump(const std::vector<DumpedResource>& resources, const std::vector<DumpedRefusal>& refused);
 
-// A JSON string with its quotes.
-std::string json_quoted(std::string_view s);
-
 }  // namespace sluice::agent

@@ -7,6 +7,8 @@
 #include <memory>
 #include <numeric>
 
+#include "dataplane/base/json.h"
+
 namespace sluice::agent {
 namespace {
 
@@ -81,21 +83,6 @@ struct Walk {
   }
 };
 
-void json_string(std::string_view s, std::string& out) {
-  out += '"';
-  for (const char c : s) {
-    if (c == '"' || c == '\\') {
-      (out += '\\') += c;
-    } else if (uint8_t(c) < 0x20) {
-      static constexpr char kHex[] = "0123456789abcdef";
-      ((out += "\\u00") += kHex[uint8_t(c) >> 4]) += kHex[c & 15];
-    } else {
-      out += c;
-    }
-  }
-  out += '"';
-}
-
 bool is_json_number(std::string_view s) {
   if (s.starts_with('-')) s.remove_prefix(1);
   if (s.empty() || s[0] < '0' || s[0] > '9' || (s.size() > 1 && s[0] == '0' && s[1] != '.')) return false;
@@ -109,7 +96,7 @@ void json(const Yaml& y, std::string& out) {
     case Yaml::Kind::kNull: out += "null"; return;
     case Yaml::Kind::kScalar:
       if (y.plain && (y.text == "true" || y.text == "false" || is_json_number(y.text))) out += y.text;
-      else json_string(y.text, out);
+      else append_json_string(y.text, out);
       return;
     case Yaml::Kind::kSequence:
     case Yaml::Kind::kMapping: {
@@ -118,7 +105,7 @@ void json(const Yaml& y, std::string& out) {
       for (size_t i = 0; i < y.items.size(); i++) {
         if (i != 0) out += ',';
         if (map) {
-          json_string(y.keys[i].text, out);
+          append_json_string(y.keys[i].text, out);
           out += ':';
         }
         json(y.items[i], out);

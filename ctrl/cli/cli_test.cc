@@ -86,5 +86,133 @@ TEST_F(Sluicectl, CheckOfTheDemoIsGood) {
       << err.str();
 }
 
+struct Explain : Sluicectl {
+  const std::string demo = std::string(SLUICE_SOURCE_ROOT) + "/configs/demo/";
+  explain::Question question{.url = "https://shop.example.com/", .principal = "spiffe://cluster.local/ns/shop/sa/client"};
+  std::string text(bool json = false) {
+    out.str("");
+    EXPECT_EQ(sluice::cli::explain("", question, {.dir = demo + "istio", .mesh = demo + "mesh.yaml"}, json, streams), kOk) << err.str();
+    return out.str();
+  }
+};
+
+TEST_F(Explain, SaysEachStepOfAnAllowedRequestWithItsLine) {
+  const std::string t = text();
+  for (const char* step :
+       {"listener  0.0.0.0_443", "a client certificate is required  [Gateway shop/edge ", "gateway.yaml:4:18]",
+        "host      shop.example.com:443", "missed    - route 0: the path '/' is not prefix /bench",
+        "route     route 1: prefix /  [VirtualService shop/shop ",
+        "policy    - ALLOW ns[shop]-policy[passthrough]-rule[0]: just missed: wants port 15443; it is 443",
+        "verdict   allowed: ALLOW ns[shop]-policy[client-may-shop]-rule[0]  [AuthorizationPolicy shop/client-may-shop ",
+        "policies.yaml:14:5]", "cluster   outbound|8080|v1|web.shop.svc.cluster.local, 90 of 100", "endpoint  10.20.0.2:8080: could serve"})
+    EXPECT_NE(t.find(step), std::string::npos) << step << "\n" << t;
+}
+
+TEST_F(Explain, SaysWhyNotAndWhatTheAnswerIs) {
+  question.principal = "spiffe://cluster.local/ns/shop/sa/other";
+  std::string t = text();
+  EXPECT_NE(t.find("just missed: wants a principal that is 'spiffe://cluster.local/ns/shop/sa/client'; it is "
+                   "'spiffe://cluster.local/ns/shop/sa/other'"),
+            t.npos)
+      << t;
+  EXPECT_NE(t.find("answer    403 rbac_access_denied_matched_policy[none]"), t.npos) << t;
+  question.principal.clear();
+  EXPECT_NE(text().find("refused in the handshake: a client certificate is required"), t.npos);
+  question = {.url = "http://shop.example.com/bench/../bench"};
+  t = text();
+  EXPECT_NE(t.find("path      becomes '/bench'"), t.npos) << t;
+  EXPECT_EQ(t.find("answer"), t.npos) << t;
+  question = {.method = "get", .url = "http://shop.example.com/"};
+  EXPECT_NE(text().find("answer    400 http1.codec_error"), t.npos);
+  question = {.url = "http://shop.example.com:81/"};
+  EXPECT_NE(text().find("no listener on port 81; there are: 0.0.0.0:80"), t.npos);
+  question = {.url = "https://other.example.com:15443/"};
+  EXPECT_NE(text().find("filter_chain_not_found"), t.npos);
+}
+
+TEST_F(Explain, QuestionsGoOverTheAdminSocketAndComeBackWhole) {
+  question.headers = {{"x-a", "1: 2"}, {"cookie", "a=b&c%20"}};
+  question.sni = "";
+  question.to = IpAddress(Ipv4{0x0a000001});
+  const auto back = explain::parse_question(explain::write_question(question));
+  ASSERT_TRUE(back.has_value());
+  EXPECT_EQ(explain::write_question(*back), explain::write_question(question));
+  admin::Server with;
+  std::string asked;
+  admin::add_admin(with, {.explain = [&](const std::string& q, bool) -> std::expected<std::string, std::string> {
+                     asked = q;
+                     return "steps\n";
+                   }});
+  ASSERT_TRUE(with.listen_unix(dir / "e"));
+  with.start();
+  EXPECT_EQ(sluice::cli::explain(dir / "e", question, {}, false, streams), kOk);
+  EXPECT_EQ(out.str(), "steps\n");
+  EXPECT_EQ(asked, explain::write_question(question));
+  EXPECT_EQ(run("explain GET ftp://x -d " + demo + "istio"), 1);
+  EXPECT_EQ(run("explain GET http://x/ -H nonsense -d " + demo + "istio"), 2);
+}
+
+struct Diff : Sluicectl {
+  const std::string demo = std::string(SLUICE_SOURCE_ROOT) + "/configs/demo/";
+  // The demo with a file's text changed.
+  std::string changed(const std::string& file, const std::string& from, const std::string& to) {
+    const auto copy = dir / "changed";
+    std::filesystem::remove_all(copy);
+    std::filesystem::copy(demo + "istio", copy);
+    std::stringstream text;
+    text << std::ifstream(copy / file).rdbuf();
+    std::string s = text.str();
+    EXPECT_NE(s.find(from), s.npos) << from;
+    for (size_t at = 0; (at = s.find(from, at)) != s.npos; at += to.size()) s.replace(at, from.size(), to);
+    std::ofstream(copy / file) << s;
+    return copy;
+  }
+  std::string text(const std::string& before, const std::string& after) {
+    out.str("");
+    EXPECT_EQ(diff("", {.dir = before, .mesh = demo + "mesh.yaml"}, {.dir = after, .mesh = demo + "mesh.yaml"}, streams), kOk) << err.str();
+    return out.str();
+  }
+};
+
+TEST_F(Diff, SaysNothingOfWhatStaysTheSame) {
+  const std::string t = text(demo + "istio", demo + "istio");
+  EXPECT_TRUE(t.starts_with("0 changes, 0 kinds of requests flip (")) << t;
+}
+
+TEST_F(Diff, AVerdictThatFlipsComesWithARequestThatFlips) {
+  const std::string after = changed("policies.yaml", "/items/*", "/things/*");
+  const std::string t = text(demo + "istio", after);
+  EXPECT_NE(
+      t.find("! GET https://shop.example.com:443/items/ --principal spiffe://cluster.local/ns/shop/sa/client\n    was to outbound|8080|v1"),
+      t.npos)
+      << t;
+  EXPECT_NE(t.find("\n    is  403 rbac_access_denied_matched_policy[none]\n    by  AuthorizationPolicy shop/client-may-shop "), t.npos)
+      << t;
+  EXPECT_EQ(t.find("undecided"), t.npos) << t;
+  // The witness flips for real: explain says so of both directories.
+  sluice::explain::Question q{.url = "https://shop.example.com:443/items/", .principal = "spiffe://cluster.local/ns/shop/sa/client"};
+  for (const auto& [folder, status] : {std::pair(demo + "istio", "\"status\":0"), std::pair(after, "\"status\":403")}) {
+    out.str("");
+    EXPECT_EQ(sluice::cli::explain("", q, {.dir = folder}, true, streams), kOk);
+    EXPECT_NE(out.str().find(status), std::string::npos) << out.str();
+  }
+}
+
+TEST_F(Diff, RoutesEndpointsAndCertificatesAreNamed) {
+  std::string t = text(demo + "istio", changed("shop.yaml", "10.20.0.3", "10.20.0.33"));
+  EXPECT_NE(t.find("- endpoint 10.20.0.3:8080 of outbound|8080|v2|web.shop.svc.cluster.local\n"), t.npos) << t;
+  EXPECT_NE(t.find("+ endpoint 10.20.0.33:8080 of outbound|8080|v2|web.shop.svc.cluster.local\n"), t.npos) << t;
+  t = text(demo + "istio", changed("routes.yaml", "prefix: /bench", "prefix: /bank"));
+  EXPECT_NE(t.find("+ route shop.example.com:443 of https.443.https-mutual.edge.shop: prefix /bank -> outbound|8080|v1"), t.npos) << t;
+  t = text(demo + "istio", changed("gateway.yaml", "/gateway.pem", "/next.pem"));
+  EXPECT_NE(t.find("+ certificate of 0.0.0.0_443: other.example.com shop.example.com: file-cert:/etc/sluice/pki/next.pem~"), t.npos) << t;
+}
+
+TEST_F(Diff, AWrongFolderIsRefusedAtItsPlace) {
+  EXPECT_EQ(diff("", {.dir = demo + "istio"}, {.dir = changed("routes.yaml", "prefix: /bench", "prefx: /bench")}, streams), kFailed);
+  EXPECT_NE(err.str().find("routes.yaml:"), std::string::npos) << err.str();
+  EXPECT_EQ(run("-s " + dir.string() + "/none diff " + demo + "istio"), 1);
+}
+
 }  // namespace
 }  // namespace sluice::cli

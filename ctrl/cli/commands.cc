@@ -5,7 +5,8 @@
 #include <sstream>
 
 #include "ctrl/admin/server.h"
-#include "ctrl/plane/world.h"
+#include "ctrl/explain/diff.h"
+#include "ctrl/plane/resource.h"
 
 namespace sluice::cli {
 
@@ -59,10 +60,51 @@ int check(const std::string& dir, const std::string& mesh, Streams s) {
   } else {
     l = plane::load_directory(dir, mesh);
   }
+  plane::check_patches(l);
   s.err << plane::render(l.issues);
   const auto errors = size_t(std::ranges::count_if(l.issues, [](const plane::Issue& i) { return i.severity == plane::Severity::kError; }));
   s.out << l.world.configs.size() << " objects, " << errors << " errors, " << l.issues.size() - errors << " warnings\n";
   return errors == 0 ? kOk : kFailed;
+}
+
+int explain(const std::string& socket, const explain::Question& question, const OfflineOptions& directory, bool json, Streams s) {
+  if (directory.dir.empty())
+    return print(
+        socket, "GET",
+        std::string("/explain?format=") + (json ? "json" : "text") + "&question=" + admin::encoded(explain::write_question(question)), s);
+  const auto offline = load_offline(directory);
+  if (!offline) {
+    s.err << offline.error();
+    return kFailed;
+  }
+  s.err << offline->refused;
+  const auto answer = explain::explain(*offline->tables, question);
+  if (!answer) {
+    s.err << "sluicectl: " << answer.error() << "\n";
+    return kFailed;
+  }
+  const auto place = [&](const explain::Origin& o) { return offline->place_of(o); };
+  s.out << (json ? explain::render_json(*answer, place) : explain::render_text(*answer, place));
+  return kOk;
+}
+
+int diff(const std::string& socket, const OfflineOptions& from, const OfflineOptions& to, Streams s) {
+  const auto after = load_offline(to);
+  if (!after) {
+    s.err << after.error();
+    return kFailed;
+  }
+  const auto before = from.dir.empty() ? load_running(socket) : load_offline(from);
+  if (!before) {
+    s.err << before.error();
+    return kFailed;
+  }
+  s.err << after->refused;
+  s.out << explain::render_text(explain::diff(*before->tables, *after->tables), [&](const explain::Origin& o) {
+    const std::string at = after->place_of(o);
+    return at.empty() ? before->place_of(o) : at;
+  });
+  return kOk;
 }
 
 }  // namespace sluice::cli

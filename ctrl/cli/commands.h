@@ -5,6 +5,8 @@
 #include <ostream>
 #include <string>
 
+#include "ctrl/cli/offline.h"
+
 namespace sluice::cli {
 
 constexpr int kOk = 0, kFailed = 1, kUsage = 2, kSecurityRefused = 3;
@@ -23,5 +25,12 @@ int print(const std::string& socket, const std::string& method, const std::strin
 // Everything that is wrong or leads nowhere in a folder (or file) of Istio YAML, "-" for stdin. kFailed if there is an error; warnings
 // alone are kOk.
 int check(const std::string& dir, const std::string& mesh, Streams s);
+
+// What would become of a request: asked of the gateway's running tables, or of a directory (directory.dir not empty) with the places in its
+// YAML.
+int explain(const std::string& socket, const explain::Question& question, const OfflineOptions& directory, bool json, Streams s);
+
+// What directory `to` would change against `from`, or against the running gateway where from.dir is empty. kOk whether or not they differ.
+int diff(const std::string& socket, const OfflineOptions& from, const OfflineOptions& to, Streams s);
 
 }  // namespace sluice::cli

@@ -69,5 +69,7 @@ struct Resource {
 // of resources with "@type". Errors name the file.
 std::expected<std::vector<Resource>, std::string> load_golden(const std::string& folder);
 std::expected<std::vector<Resource>, std::string> load_json(const std::string& file);
+// The same from JSON text; `origin` is what errors name.
+std::expected<std::vector<Resource>, std::string> parse_json(const std::string& text, const std::string& origin);
 
 }  // namespace sluice::compile

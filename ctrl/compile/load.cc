@@ -49,12 +49,16 @@ std::expected<std::vector<Resource>, std::string> load_golden(const std::string&
 std::expected<std::vector<Resource>, std::string> load_json(const std::string& file) {
   auto text = read(file);
   if (!text) return std::unexpected(text.error());
+  return parse_json(*text, file);
+}
+
+std::expected<std::vector<Resource>, std::string> parse_json(const std::string& text, const std::string& origin) {
   google::protobuf::ListValue list;
-  if (const auto s = google::protobuf::util::JsonStringToMessage(*text, &list); !s.ok())
-    return std::unexpected(file + ": is no JSON list of resources: " + std::string(s.message()));
+  if (const auto s = google::protobuf::util::JsonStringToMessage(text, &list); !s.ok())
+    return std::unexpected(origin + ": is no JSON list of resources: " + std::string(s.message()));
   std::vector<Resource> out;
   for (int i = 0; i < list.values_size(); i++) {
-    const auto where = file + ": resource " + std::to_string(i) + ": ";
+    const auto where = origin + ": resource " + std::to_string(i) + ": ";
     google::protobuf::Struct fields = list.values(i).struct_value();
     const std::string type_url = fields.fields().count("@type") ? fields.fields().at("@type").string_value() : "";
     fields.mutable_fields()->erase("@type");

@@ -70,7 +70,7 @@ TEST(Check, TwoObjectsOfOneNameAreRefused) {
 }
 
 TEST(Check, WhatIsKnownButNotTranslatedIsRefusedAtItsLine) {
-  const auto i = issues_of("apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: e}\n");
+  const auto i = issues_of("apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: e}\n");
   ASSERT_EQ(i.size(), 1u);
   EXPECT_EQ(i[0].place(), "f.yaml:2:7");
   EXPECT_NE(i[0].message.find("not translated yet"), std::string::npos);

@@ -18,6 +18,7 @@ Control::Control(ControlOptions options, World world)
 
 std::expected<std::unique_ptr<Control>, std::string> Control::start(ControlOptions options) {
   Loaded loaded = load_directory(options.dir, options.mesh);
+  check_patches(loaded);
   options.problems(render(loaded.issues));
   if (has_errors(loaded.issues)) return std::unexpected(options.dir + " is not served before its errors are mended");
   const std::string what = count(loaded.world);
@@ -58,10 +59,12 @@ std::expected<void, std::string> Control::open_admin() {
 void Control::poll(int wait_ms) {
   if (!watch_.changed(wait_ms)) return;
   Loaded loaded = load_directory(options_.dir, options_.mesh);
+  check_patches(loaded);
   options_.problems(render(loaded.issues));
   if (has_errors(loaded.issues)) refused_++;
   if (has_errors(loaded.issues))
-    return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir + "; the last good version stays");
+    return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir +
+                        "; the last good version stays");
   const std::string what = count(loaded.world);
   server_.replace(std::make_shared<const World>(std::move(loaded.world)));
   options_.say("pushed: " + what);

@@ -1,6 +1,6 @@
 // The control plane whole: a directory of Istio YAML, checked as one, watched, served over ADS. `sluice-control run` is this and its
-// options; `sluice run --dev` hosts it in the gateway's process. A directory that is wrong at the start is not served; one that becomes wrong
-// changes nothing and says why. Thread: start() and poll() on one; streams on the server's.
+// options; `sluice run --dev` hosts it in the gateway's process. A directory that is wrong at the start is not served; one that becomes
+// wrong changes nothing and says why. Thread: start() and poll() on one; streams on the server's.
 #pragma once
 #include <atomic>
 #include <expected>

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-namespace sluice::plane {
+#include "dataplane/base/json.h"
 
-std::string json_quoted(std::string_view s);
+namespace sluice::plane {
 
 struct Json {
   std::string text;
@@ -38,6 +38,10 @@ class Object {
     return *this;
   }
   Object& set_if(bool condition, std::string_view key, const Json& value) { return condition ? set(key, value) : *this; }
+  Object& merge(const Object& other) {
+    if (!other.empty()) text_ += (text_.empty() ? "" : ",") + other.text_;
+    return *this;
+  }
   bool empty() const { return text_.empty(); }
   operator Json() const { return Json::raw("{" + text_ + "}"); }
 

@@ -109,6 +109,7 @@ int main(int argc, char** argv) {
   const auto problems = [](const std::string& text) { std::cerr << text << std::flush; };
   if (run->parsed()) return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .admin = admin, .say = say, .problems = problems});
   Loaded loaded = load_directory(dir, mesh);
+  check_patches(loaded);
   problems(render(loaded.issues));
   if (has_errors(loaded.issues)) return 1;
   if (check->parsed()) return 0;

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "ctrl/plane/patches_apply.h"
+#include "ctrl/plane/view.h"
 #include "envoy/config/core/v3/base.pb.h"
 
 namespace sluice::plane {
@@ -47,7 +49,14 @@ NodeInfo info(const envoy::config::core::v3::Node& n) {
     const std::string tail = out.id.substr(out.id.rfind('~') + 1);
     out.ns = tail.substr(0, tail.find('.'));
   }
+  out.version = text("ISTIO_VERSION");
+  for (const auto& [k, v] : fields)
+    if (v.kind_case() == pb::Value::kStringValue) out.metadata[k] = v.string_value();
   out.service_account = text("SERVICE_ACCOUNT"), out.cluster_id = text("CLUSTER_ID"), out.mesh_id = text("MESH_ID");
+  out.unprivileged = text("UNPRIVILEGED_POD") == "true";
+  const std::string ips = text("INSTANCE_IPS") + ",";
+  for (size_t at = 0, end; (end = ips.find(',', at)) != std::string::npos; at = end + 1)
+    if (end > at) out.addresses.push_back(ips.substr(at, end - at));
   if (const auto it = fields.find("LABELS"); it != fields.end())
     for (const auto& [k, v] : it->second.struct_value().fields()) out.labels[k] = v.string_value();
   return out;
@@ -86,22 +95,38 @@ void seal(Resources& r, const Resources* before) {
 }
 
 std::expected<Resources, std::string> to_resources(const Answer& a, const Resources* before) {
-  Resources out;
   const std::map<std::string, Json>* from[4] = {&a.clusters, &a.endpoints, &a.listeners, &a.routes};
+  Messages messages[4];
   for (int t = 0; t < 4; t++)
     for (const auto& [name, json] : *from[t]) {
-      const auto m = new_message("google.protobuf.Any");
-      const auto status = pb::util::JsonStringToMessage(json.text, m.get());
+      pb::Any any;
+      const auto status = pb::util::JsonStringToMessage(json.text, &any);
       if (!status.ok()) return std::unexpected(name + ": " + std::string(status.message()));
-      auto& any = static_cast<pb::Any&>(*m);
-      const auto inner = new_message(kTypeNames[t]);  // once more, for a deterministic order of maps
+      auto inner = new_message(kTypeNames[t]);  // once more, for a deterministic order of maps
       if (!inner->ParseFromString(any.value())) return std::unexpected(name + ": cannot be parsed");
-      Resource r{.version = {}, .value = serialized(*inner)};
+      messages[t].emplace(name, std::move(inner));
+    }
+  if (auto patched = apply_patches(a.patches, messages[0], messages[2], messages[3]); !patched) return std::unexpected(patched.error());
+  Resources out;
+  for (int t = 0; t < 4; t++)
+    for (const auto& [name, m] : messages[t]) {
+      Resource r{.version = {}, .value = serialized(*m)};
       r.version = content_hash(r.value.str());
       out.of[t].emplace(name, std::move(r));
     }
   seal(out, before);
   return out;
+}
+
+void check_patches(Loaded& l) {
+  for (const Config& c : l.world.configs) {
+    if (c.kind != "EnvoyFilter") continue;
+    for (const Node& p : c.spec()["configPatches"].items) {
+      const Node& value = p["patch"]["value"];
+      const std::string wrong = wrong_value({p["applyTo"].str(), p["patch"]["operation"].str(), {}, json_of(value)});
+      if (!wrong.empty()) l.issues.push_back(issue_at(value, "the value is no " + p["applyTo"].str() + ": " + wrong));
+    }
+  }
 }
 
 std::string to_json(std::string_view type, const std::string& value) {

@@ -47,6 +47,8 @@ uint64_t name_hash(std::string_view name);
 
 // What cannot be said in protobuf is an error of ours, named with its resource.
 std::expected<Resources, std::string> to_resources(const Answer& a, const Resources* before = nullptr);  // sealed
+// What check cannot see without protobuf: an EnvoyFilter's value that is none of its type. Appends to the issues.
+void check_patches(Loaded& l);
 // Protojson of one, as golden_diff.py reads it.
 std::string to_json(std::string_view type, const std::string& value);
 // A Node as JSON (node.json) or as an xDS client sends it, serialized.

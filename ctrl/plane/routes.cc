@@ -1,94 +1,27 @@
-// RDS: the virtual hosts of a route configuration, as istiod merges servers, VirtualServices and hosts.
-#include <algorithm>
+// The routes of one VirtualService: actions, headers, retries, mirrors, faults, CORS.
+#include "ctrl/plane/routes.h"
 
-#include "ctrl/plane/view.h"
+#include <algorithm>
 
 namespace sluice::plane {
 namespace {
 
-struct Route {
-  Json json;
-  bool catch_all = false;
-};
-struct VirtualHost {
-  std::vector<Route> routes;
-  bool tls_only = false;
-};
-
+constexpr std::string_view kPreviousPriorities =
+    R"({"name":"envoy.retry_priorities.previous_priorities","typedConfig":{
+"@type":"type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig","updateFrequency":2}})";
 constexpr std::string_view kRetryOn = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
-
-Object string_match(const Node& m) {
-  if (m["exact"]) return {{"exact", m["exact"].str()}};
-  if (m["prefix"]) return {{"prefix", m["prefix"].str()}};
-  return {{"safeRegex", Object{{"regex", m["regex"].str()}}}};
-}
-bool any_string(const Node& m) { return (!m["exact"] && !m["prefix"] && !m["regex"]) || m["regex"].str() == "*"; }
-
-std::map<std::string, const Node*> sorted(const Node& map) {
-  std::map<std::string, const Node*> out;
-  for (size_t i = 0; i < map.keys.size(); i++) out[map.keys[i].text] = &map.items[i];
-  return out;
-}
-
-Object header_match(const std::string& name, const Node& m, bool without) {
-  Object h{{"name", name}};
-  if (any_string(m)) h.set("presentMatch", true);
-  else h.set("stringMatch", string_match(m));
-  if (without) h.set("invertMatch", true).set_if(!any_string(m), "treatMissingHeaderAsEmpty", true);
-  return h;
-}
-
-struct Match {
-  Json json;
-  std::string operation;  // the decorator's tail
-  bool catch_all = false;
-};
-
-Match match_json(const Node& m) {
-  if (m.null()) return {Object{{"prefix", "/"}}, "/*", true};
-  const Node& uri = m["uri"];
-  Object o;
-  std::string operation = "/*";
-  bool all_paths = false;
-  if (uri["exact"]) {
-    o.set("path", operation = uri["exact"].str());
-  } else if (uri["prefix"]) {
-    o.set("prefix", uri["prefix"].str());
-    operation = uri["prefix"].str() + "*";
-    all_paths = uri["prefix"].str() == "/";
-  } else if (uri["regex"]) {
-    o.set("safeRegex", Object{{"regex", operation = uri["regex"].str()}});
-    all_paths = operation == "*";
-  } else {
-    o.set("prefix", "/");
-    all_paths = true;
-  }
-  o.set("caseSensitive", !m["ignoreUriCase"].boolean());
-  Array headers, query;
-  for (const auto& [name, h] : sorted(m["headers"])) headers.add(header_match(name, *h, false));
-  for (const auto& [name, h] : sorted(m["withoutHeaders"])) headers.add(header_match(name, *h, true));
-  for (const char* pseudo : {"method", "authority", "scheme"})
-    if (m[pseudo]) headers.add(header_match(":" + std::string(pseudo), m[pseudo], false));
-  for (const auto& [name, q] : sorted(m["queryParams"])) {
-    Object p{{"name", name}};
-    if (any_string(*q)) p.set("presentMatch", true);
-    else p.set("stringMatch", string_match(*q));
-    query.add(p);
-  }
-  o.set_if(!headers.empty(), "headers", headers).set_if(!query.empty(), "queryParameters", query);
-  return {o, operation, all_paths && headers.empty() && query.empty()};
-}
 
 bool match_applies(const Node& m, const Virtual& x, const Server& s, const NodeInfo& node) {
   if (m["port"] && m["port"].integer() != s.port) return false;
   if (!m["gateways"].items.empty())
-    return std::ranges::any_of(m["gateways"].list(), [&](const std::string& g) {
-      return (g.find('/') == std::string::npos ? x.config->ns + "/" + g : g) == s.gateway_name();
-    });
+    return std::ranges::any_of(m["gateways"].list(),
+                               [&](const std::string& g) { return full_gateway(g, x.config->ns) == s.gateway_name(); });
   return labels_within(m["sourceLabels"], node.labels) && (m["sourceNamespace"].null() || m["sourceNamespace"].str() == node.ns);
 }
 
-bool names_authority(const std::string& header) { return header == ":authority" || upper(header) == "HOST"; }
+bool names_authority(const std::string& header) { return upper(header) == ":AUTHORITY" || upper(header) == "HOST"; }
+// Istio leaves them out of every list.
+bool not_settable(const std::string& header) { return header.starts_with(':') || upper(header) == "HOST"; }
 
 // Header operations of a route and of its only destination, in this order; set before add, each by name. An authority that is set becomes
 // the action's host rewrite.
@@ -98,17 +31,20 @@ struct HeaderOperations {
   std::string authority;
 
   void take(const Node& headers) {
+    std::string wanted;
     for (const int side : {0, 1}) {
       const Node& ops = headers[side == 0 ? "request" : "response"];
-      for (const auto& [name, value] : sorted(ops["set"])) {
-        if (side == 0 && names_authority(name)) authority = value->str();
-        else
-          add[side].add(Object{{"header", Object{{"key", name}, {"value", value->str()}}}, {"appendAction", "OVERWRITE_IF_EXISTS_OR_ADD"}});
-      }
-      for (const auto& [name, value] : sorted(ops["add"]))
-        add[side].add(Object{{"header", Object{{"key", name}, {"value", value->str()}}}});
-      for (const std::string& name : ops["remove"].list()) remove[side].add(name);
+      for (const bool set : {true, false})
+        for (const auto& [name, value] : sorted(ops[set ? "set" : "add"])) {
+          if (side == 0 && names_authority(name) && wanted.empty()) wanted = value->str();
+          if (not_settable(name)) continue;
+          Object o{{"header", Object{{"key", name}, {"value", value->str()}}}};
+          add[side].add(o.set_if(set, "appendAction", "OVERWRITE_IF_EXISTS_OR_ADD"));
+        }
+      for (const std::string& name : ops["remove"].list())
+        if (!not_settable(name)) remove[side].add(name);
     }
+    if (authority.empty()) authority = wanted;
   }
   void put(Object& out) const {
     out.set_if(!add[0].empty(), "requestHeadersToAdd", add[0]).set_if(!remove[0].empty(), "requestHeadersToRemove", remove[0]);
@@ -116,15 +52,26 @@ struct HeaderOperations {
   }
 };
 
-// The consistent hash of a destination's rule, subset before rule.
+// The consistent hash of a destination: the subset's port, the subset, the rule's port, the rule.
 const Node& consistent_hash(const View& v, const Node& destination, const std::string& ns) {
   const Service* s = v.service(full_host(destination["host"].str(), ns));
   const Config* rule = s == nullptr ? nullptr : v.destination_rule(*s);
   if (rule == nullptr) return null_node();
-  for (const Node& subset : rule->spec()["subsets"].items)
-    if (subset["name"].str() == destination["subset"].str() && subset["trafficPolicy"]["loadBalancer"])
-      return subset["trafficPolicy"]["loadBalancer"]["consistentHash"];
-  return rule->spec()["trafficPolicy"]["loadBalancer"]["consistentHash"];
+  const auto of_port = [&](const Node& policy) -> const Node& {
+    if (destination["port"])
+      for (const Node& p : policy["portLevelSettings"].items)
+        if (p["port"]["number"].integer() == destination["port"]["number"].integer()) return p["loadBalancer"]["consistentHash"];
+    return null_node();
+  };
+  const Node& policy = rule->spec()["trafficPolicy"];
+  for (const Node& subset : rule->spec()["subsets"].items) {
+    if (subset["name"].str() != destination["subset"].str()) continue;
+    if (const Node& h = of_port(subset["trafficPolicy"])) return h;
+    if (const Node& h = subset["trafficPolicy"]["loadBalancer"]["consistentHash"]) return h;
+    break;
+  }
+  if (const Node& h = of_port(policy)) return h;
+  return policy["loadBalancer"]["consistentHash"];
 }
 
 void add_hash_policy(const Node& h, Array& out) {
@@ -135,8 +82,19 @@ void add_hash_policy(const Node& h, Array& out) {
     cookie.set_if(!c["path"].str().empty(), "path", c["path"].str());
     out.add(Object{{"cookie", cookie}});
   }
-  if (h["useSourceIp"].boolean()) out.add(Object{{"connectionProperties", Object{{"sourceIp", true}}}});
+  if (h["useSourceIp"]) {
+    Object properties;
+    out.add(Object{{"connectionProperties", properties.set_if(h["useSourceIp"].boolean(), "sourceIp", true)}});
+  }
   if (h["httpQueryParameterName"]) out.add(Object{{"queryParameter", Object{{"name", h["httpQueryParameterName"].str()}}}});
+}
+
+// The status codes that have a name in HTTP; other numbers stay words.
+bool named_status(int code) {
+  static constexpr int kLast[] = {103, 208, 308, 451, 511};
+  if (code == 226) return true;
+  if (code < 100 || code > 511 || code > kLast[code / 100 - 1]) return false;
+  return !(code == 306 || (code > 418 && code < 421) || code == 427 || code == 430 || (code > 431 && code < 451) || code == 509);
 }
 
 // A consistent hash is to find the same host again, so a retry does not avoid it.
@@ -144,27 +102,23 @@ Json retry_policy(const Node& r, bool hashed) {
   Object o;
   std::string on(kRetryOn);
   Array codes;
-  if (r["retryOn"]) {
+  if (!r["retryOn"].str().empty()) {
     on.clear();
-    bool numbers = false, said = false;
     const std::string list = r["retryOn"].str() + ",";
-    for (size_t at = 0; at < list.size();) {
-      const size_t end = list.find(',', at);
+    for (size_t at = 0, end; (end = list.find(',', at)) != std::string::npos; at = end + 1) {
       std::string word = list.substr(at, end - at);
-      at = end + 1;
+      while (word.starts_with(' ')) word.erase(0, 1);
+      while (word.ends_with(' ')) word.pop_back();
       if (word.empty()) continue;
-      if (std::ranges::all_of(word, [](char c) { return c >= '0' && c <= '9'; })) {
-        codes.add(std::stoi(word));
-        numbers = true;
-      } else {
-        on += (on.empty() ? "" : ",") + word;
-        said |= word == "retriable-status-codes";
-      }
+      const bool number = word.size() == 3 && std::ranges::all_of(word, [](char c) { return c >= '0' && c <= '9'; });
+      if (number && named_status(std::stoi(word))) codes.add(std::stoi(word));
+      else on += (on.empty() ? "" : ",") + word;
     }
-    if (numbers && !said) on += on.empty() ? "retriable-status-codes" : ",retriable-status-codes";
+    if (!codes.empty() && on.find("retriable-status-codes") == std::string::npos) on += ",retriable-status-codes";
   }
-  o.set("retryOn", on).set("numRetries", r["attempts"] && r["attempts"].integer() > 0 ? r["attempts"].integer() : 2);
+  o.set_if(!on.empty(), "retryOn", on).set("numRetries", r.null() ? 2 : r["attempts"].integer());
   if (r["perTryTimeout"]) o.set("perTryTimeout", duration_json(*parse_duration(r["perTryTimeout"].str())));
+  if (r["retryRemoteLocalities"].boolean()) o.set("retryPriority", Json::raw(std::string(kPreviousPriorities)));
   if (r["retryIgnorePreviousHosts"] ? r["retryIgnorePreviousHosts"].boolean() : !hashed)
     o.set("retryHostPredicate", Array{extension("envoy.retry_host_predicates.previous_hosts",
                                                 "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")});
@@ -185,6 +139,7 @@ void add_mirror(const View& v, const Node& destination, const Node& percent, con
     if (percent["value"].number() <= 0) return;
     fraction = per_million(percent);
   } else if (whole) {
+    if (whole.integer() <= 0) return;
     fraction = Object{{"numerator", whole.integer()}};
   }
   out.add(Object{{"cluster", destination_cluster(v, destination, ns, port)},
@@ -220,15 +175,15 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   if (w["uriRegexRewrite"])
     a.set("regexRewrite", Object{{"pattern", Object{{"regex", w["uriRegexRewrite"]["match"].str()}}},
                                  {"substitution", w["uriRegexRewrite"]["rewrite"].str()}});
-  else if (w["uri"]) a.set("prefixRewrite", w["uri"].str());
-  const std::string& authority = w["authority"] ? w["authority"].str() : head.authority;
+  else if (!w["uri"].str().empty()) a.set("prefixRewrite", w["uri"].str());
+  const std::string& authority = w["authority"].str().empty() ? head.authority : w["authority"].str();
   a.set_if(!authority.empty(), "hostRewriteLiteral", authority);
   Array hashes;
   for (const Node* d : targets) add_hash_policy(consistent_hash(v, (*d)["destination"], x.config->ns), hashes);
   const std::string timeout = r["timeout"] ? duration_json(*parse_duration(r["timeout"].str())) : "0s";
   a.set("timeout", timeout);
-  if (r["retries"].null() || r["retries"]["attempts"].null() || r["retries"]["attempts"].integer() != 0)
-    a.set("retryPolicy", retry_policy(r["retries"], !hashes.empty()));
+  if (r["retries"].null() || r["retries"]["attempts"].integer() > 0)
+    a.set("retryPolicy", retry_policy(r["retries"], !hashes.empty() && r["route"].items.size() == 1));
   a.set_if(!hashes.empty(), "hashPolicy", hashes);
   Array mirrors;
   if (r["mirror"]) add_mirror(v, r["mirror"], r["mirrorPercentage"], r["mirrorPercent"], x.config->ns, port, mirrors);
@@ -238,18 +193,16 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   return a;
 }
 
-Json redirect(const Node& d, uint32_t port) {
+Json redirect(const Node& d, uint32_t port, bool tls) {
   Object o;
-  if (d["authority"]) o.set("hostRedirect", d["authority"].str());
-  if (d["scheme"]) o.set("schemeRedirect", d["scheme"].str());
-  const std::string& scheme = d["scheme"].str();
-  if (d["port"]) o.set("portRedirect", d["port"].integer());
-  else if (d["derivePort"].str() == "FROM_REQUEST_PORT") o.set("portRedirect", port);
-  else if (d["derivePort"].str() == "FROM_PROTOCOL_DEFAULT" && !scheme.empty()) o.set("portRedirect", scheme == "https" ? 443 : 80);
-  const std::string& uri = d["uri"].str();
-  constexpr std::string_view kPrefix = "%PREFIX()%";
-  if (uri.starts_with(kPrefix)) o.set("prefixRewrite", uri.substr(kPrefix.size()));
-  else o.set("pathRedirect", uri);
+  if (!d["authority"].str().empty()) o.set("hostRedirect", d["authority"].str());
+  std::string scheme = d["scheme"].str();
+  if (!scheme.empty()) o.set("schemeRedirect", scheme);
+  int64_t to = d["port"] ? d["port"].integer() : d["derivePort"].str() == "FROM_REQUEST_PORT" ? port : 0;
+  if (scheme.empty()) scheme = tls ? "https" : "http";
+  if ((to == 80 && scheme == "http") || (to == 443 && scheme == "https")) to = 0;  // not said where it is the scheme's own
+  if (to != 0) o.set("portRedirect", to);
+  o.set("pathRedirect", d["uri"].str());
   const char* code = nullptr;
   switch (d["redirectCode"].integer()) {
     case 302: code = "FOUND"; break;
@@ -266,7 +219,8 @@ Json cors(const Node& c) {
   Object o;
   Array origins;
   for (const Node& m : c["allowOrigins"].items) origins.add(string_match(m));
-  for (const std::string& s : c["allowOrigin"].list()) origins.add(Object{{"exact", s}});
+  if (origins.empty())
+    for (const std::string& s : c["allowOrigin"].list()) origins.add(Object{{"exact", s}});
   o.set_if(!origins.empty(), "allowOriginStringMatch", origins);
   const auto joined = [&](const char* field) {
     std::string out;
@@ -274,7 +228,7 @@ Json cors(const Node& c) {
     return out;
   };
   for (const char* f : {"allowMethods", "allowHeaders", "exposeHeaders"})
-    if (c[f]) o.set(f, joined(f));
+    if (!c[f].items.empty()) o.set(f, joined(f));
   if (c["maxAge"]) o.set("maxAge", std::to_string(*parse_duration(c["maxAge"].str()) / 1'000'000'000));
   if (c["allowCredentials"]) o.set("allowCredentials", c["allowCredentials"].boolean());
   o.set("filterEnabled", Object{{"defaultValue", Object{{"numerator", 100}}}});
@@ -294,17 +248,16 @@ int grpc_code(const std::string& name) {
 
 Json fault(const Node& f) {
   Object o;
-  const auto share = [](const Node& n) -> Json {
-    if (n["percentage"]) return per_million(n["percentage"]);
-    return n["percent"] ? Object{{"numerator", n["percent"].integer()}} : Object{{"numerator", 100}};
-  };
-  if (const Node& d = f["delay"])
-    o.set("delay", Object{{"fixedDelay", duration_json(*parse_duration(d["fixedDelay"].str()))}, {"percentage", share(d)}});
-  if (const Node& a = f["abort"]) {
+  if (const Node& d = f["delay"]; d["fixedDelay"]) {
+    const Json share = d["percentage"] ? per_million(d["percentage"]) : Json(Object{{"numerator", d["percent"].integer()}});
+    o.set("delay", Object{{"fixedDelay", duration_json(*parse_duration(d["fixedDelay"].str()))}, {"percentage", share}});
+  }
+  if (const Node& a = f["abort"]; a["grpcStatus"] || a["httpStatus"]) {
     Object out;
     if (a["grpcStatus"]) out.set("grpcStatus", grpc_code(a["grpcStatus"].str()));
     else out.set("httpStatus", a["httpStatus"].integer());
-    o.set("abort", out.set("percentage", share(a)));
+    if (a["percentage"]) out.set("percentage", per_million(a["percentage"]));
+    o.set("abort", out);
   }
   return typed("envoy.extensions.filters.http.fault.v3.HTTPFault", o);
 }
@@ -317,11 +270,14 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
   if (m["name"]) name += "." + m["name"].str();
   Object o;
   o.set_if(!name.empty(), "name", name).set("match", match.json);
+  if (!m["statPrefix"].str().empty()) o.set("statPrefix", m["statPrefix"].str());
   if (r["redirect"]) {
-    o.set("redirect", redirect(r["redirect"], s.port));
+    o.set("redirect", redirect(r["redirect"], s.port, s.has_tls()));
   } else if (r["directResponse"]) {
     Object d{{"status", r["directResponse"]["status"].integer()}};
-    if (r["directResponse"]["body"]) d.set("body", Object{{"inlineString", r["directResponse"]["body"]["string"].str()}});
+    const Node& body = r["directResponse"]["body"];
+    if (body["bytes"]) d.set("body", Object{{"inlineBytes", body["bytes"].str()}});
+    else if (body["string"]) d.set("body", Object{{"inlineString", body["string"].str()}});
     o.set("directResponse", d);
   } else {
     o.set("route", forward(v, r, x, s.port, head, cluster));
@@ -341,6 +297,8 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
   return {o, match.catch_all};
 }
 
+}  // namespace
+
 std::vector<Route> routes_of(const View& v, const Virtual& x, const Server& s) {
   std::vector<Route> out;
   for (const Node& r : x.http) {
@@ -355,75 +313,6 @@ std::vector<Route> routes_of(const View& v, const Virtual& x, const Server& s) {
     }
   }
   return out;
-}
-
-// istiod sends hosts with the very same routes as one virtual host, named after the first: exact before wildcard, longer before shorter.
-bool more_specific(const std::string& a, const std::string& b) {
-  const bool wa = a.starts_with('*'), wb = b.starts_with('*');
-  if (wa != wb) return wb;
-  if (wa && a.size() != b.size()) return a.size() > b.size();
-  return a < b;
-}
-
-}  // namespace
-
-Json route_configuration(const View& v, const std::string& name, const std::vector<const Server*>& servers) {
-  std::map<std::string, VirtualHost> hosts;
-  for (const Server* s : servers) {
-    const bool tls_only = (*s->node)["tls"]["httpsRedirect"].boolean();
-    for (const Virtual& x : v.virtuals) {
-      if (std::ranges::find(x.gateways, s->gateway_name()) == x.gateways.end()) continue;
-      const auto both = intersection(hosts_for(*s, x.config->ns), x.hosts);
-      if (both.empty()) continue;
-      const auto routes = routes_of(v, x, *s);
-      if (routes.empty()) continue;
-      for (const std::string& h : both) {
-        VirtualHost& host = hosts[h];
-        host.routes.insert(host.routes.end(), routes.begin(), routes.end());
-        host.tls_only |= tls_only;
-      }
-    }
-    if (tls_only)
-      for (const std::string& h : s->hosts) hosts[h.substr(h.find('/') + 1)].tls_only = true;
-  }
-  const uint32_t port = servers[0]->port;
-  if (hosts.empty()) hosts["*"];
-  std::vector<std::string> order;
-  for (const auto& [h, host] : hosts) order.push_back(h);
-  std::ranges::sort(order, more_specific);
-  struct Merged {
-    std::vector<std::string> domains;
-    Json routes;
-    bool tls_only;
-  };
-  std::vector<Merged> merged;
-  for (const std::string& h : order) {
-    VirtualHost& host = hosts[h];
-    std::ranges::stable_sort(host.routes, {}, &Route::catch_all);
-    Array routes;
-    for (const Route& r : host.routes) routes.add(r.json);
-    const Json text = routes;
-    const auto same = std::ranges::find_if(
-        merged, [&](const Merged& m) { return m.routes.text == text.text && m.tls_only == host.tls_only && !routes.empty(); });
-    if (same != merged.end()) same->domains.push_back(h);
-    else merged.push_back({{h}, text, host.tls_only});
-  }
-  const bool blackhole =
-      hosts.size() == 1 && hosts.begin()->first == "*" && hosts.begin()->second.routes.empty() && !hosts.begin()->second.tls_only;
-  std::ranges::sort(merged, {}, [](const Merged& m) { return m.domains[0]; });
-  Array out;
-  for (const Merged& m : merged) {
-    Object o{{"name", (blackhole ? "blackhole" : m.domains[0]) + ":" + std::to_string(port)}, {"domains", strings(m.domains)}};
-    o.set_if(m.routes.text != "[]", "routes", m.routes)
-        .set_if(m.tls_only, "requireTls", "ALL")
-        .set_if(!blackhole, "includeRequestAttemptCount", true);
-    out.add(o);
-  }
-  return typed("envoy.config.route.v3.RouteConfiguration", {{"name", name},
-                                                            {"virtualHosts", out},
-                                                            {"validateClusters", false},
-                                                            {"maxDirectResponseBodySizeBytes", 1048576},
-                                                            {"ignorePortInHostMatching", true}});
 }
 
 }  // namespace sluice::plane

@@ -150,7 +150,8 @@ void check_field(const Node& key, Node& value, const Field& f, const std::string
 
 bool is_kind(std::string_view kind) {
   return kind == "Gateway" || kind == "VirtualService" || kind == "DestinationRule" || kind == "ServiceEntry" || kind == "WorkloadEntry" ||
-         kind == "AuthorizationPolicy" || kind == "MeshConfig";
+         kind == "AuthorizationPolicy" || kind == "PeerAuthentication" || kind == "RequestAuthentication" || kind == "Telemetry" ||
+         kind == "EnvoyFilter" || kind == "MeshConfig";
 }
 
 void check_schema(Node& node, std::string_view kind, const std::string& path, std::vector<Issue>& issues) {

@@ -520,6 +520,13 @@ Server::Acknowledged Server::acknowledged(const std::function<bool(const NodeInf
   return out;
 }
 
+std::vector<NodeInfo> Server::acknowledged() const {
+  std::vector<NodeInfo> out;
+  for (auto& n : nodes())
+    if (n.acknowledged) out.push_back(std::move(n.node));
+  return out;
+}
+
 void Server::on_acknowledgement(std::function<void()> f) { s_->on_acknowledgement = std::move(f); }
 
 }  // namespace sluice::plane

@@ -89,6 +89,7 @@ class Server {
     bool all() const { return nodes > 0 && acknowledged == nodes; }
   };
   Acknowledged acknowledged(const std::function<bool(const NodeInfo&)>& which) const;
+  std::vector<NodeInfo> acknowledged() const;  // those that have
   // Called, on some thread and under no lock, when an acknowledgement or a refusal came: the time to ask acknowledged() again.
   // REQUIRES: set before start().
   void on_acknowledgement(std::function<void()> f);

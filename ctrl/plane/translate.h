@@ -4,6 +4,7 @@
 #include <map>
 
 #include "ctrl/plane/json.h"
+#include "ctrl/plane/patches.h"
 #include "ctrl/plane/world.h"
 
 namespace sluice::plane {
@@ -11,7 +12,12 @@ namespace sluice::plane {
 struct NodeInfo {                                                      // of envoy.config.core.v3.Node, read by resource.h
   std::string id, ns, service_account, cluster_id, mesh_id, locality;  // locality: "region/zone/subzone", "" unknown
   std::map<std::string, std::string> labels;
-  std::string key() const;  // equal for Nodes that get the same answer
+  std::vector<std::string> addresses;                // INSTANCE_IPS
+  std::string version;                               // ISTIO_VERSION
+  std::map<std::string, std::string> metadata = {};  // the texts of it
+  bool unprivileged = false;                         // UNPRIVILEGED_POD: ports below 1024 are not opened
+  const char* wildcard() const;                      // "0.0.0.0", or "::" where the node has IPv6 only
+  std::string key() const;                           // equal for Nodes that get the same answer
 };
 struct TranslateOptions {
   bool deny_by_default = true;  // an ALLOW policy that allows nothing stands in the root namespace (istiod: false)
@@ -19,6 +25,7 @@ struct TranslateOptions {
 
 struct Answer {
   std::map<std::string, Json> clusters, endpoints, listeners, routes;
+  std::vector<Patch> patches;  // EnvoyFilters, not applied yet (resource.h does)
 };
 
 Answer translate(const World& world, const NodeInfo& node, const TranslateOptions& options);

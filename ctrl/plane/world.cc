@@ -14,10 +14,14 @@ namespace {
 
 constexpr size_t kFilesMax = 20'000;
 
-constexpr std::string_view kKinds[] = {"Gateway",      "VirtualService", "DestinationRule",
-                                       "ServiceEntry", "WorkloadEntry",  "AuthorizationPolicy"};
-constexpr std::string_view kLater[] = {"Sidecar",   "EnvoyFilter", "WorkloadGroup", "PeerAuthentication", "RequestAuthentication",
-                                       "Telemetry", "ProxyConfig", "WasmPlugin"};
+// By name: the group of its API.
+constexpr std::pair<std::string_view, std::string_view> kKinds[] = {
+    {"Gateway", "networking.istio.io/"},          {"VirtualService", "networking.istio.io/"},
+    {"DestinationRule", "networking.istio.io/"},  {"ServiceEntry", "networking.istio.io/"},
+    {"WorkloadEntry", "networking.istio.io/"},    {"AuthorizationPolicy", "security.istio.io/"},
+    {"PeerAuthentication", "security.istio.io/"}, {"RequestAuthentication", "security.istio.io/"},
+    {"Telemetry", "telemetry.istio.io/"},         {"EnvoyFilter", "networking.istio.io/"}};
+constexpr std::string_view kLater[] = {"Sidecar", "WorkloadGroup", "ProxyConfig", "WasmPlugin"};
 
 void add_document(Node document, World& world, std::vector<Issue>& issues) {
   if (document.kind != Node::Kind::kMapping) {
@@ -32,19 +36,22 @@ void add_document(Node document, World& world, std::vector<Issue>& issues) {
     }
   Config c;
   c.kind = document["kind"].str();
-  if (std::ranges::find(kKinds, c.kind) == std::end(kKinds)) {
+  const auto known = std::ranges::find(kKinds, c.kind, &std::pair<std::string_view, std::string_view>::first);
+  if (known == std::end(kKinds)) {
     const bool later = std::ranges::find(kLater, c.kind) != std::end(kLater);
-    const std::string near = nearest(c.kind, {std::begin(kKinds), std::end(kKinds)});
+    std::vector<std::string_view> names;
+    std::string list;
+    for (const auto& [name, group] : kKinds) names.push_back(name), list += (list.empty() ? "one of " : ", ") + std::string(name);
+    const std::string near = nearest(c.kind, names);
     const Node& at = document["kind"].null() ? document : document["kind"];
     issues.push_back(issue_at(at,
                               c.kind.empty() ? "'kind' is missing"
                               : later        ? c.kind + " is not translated yet"
                                              : "unknown kind " + c.kind + (near.empty() ? "" : "; did you mean '" + near + "'?"),
-                              later ? "remove it; see docs/limits.md"
-                                    : "one of Gateway, VirtualService, DestinationRule, ServiceEntry, WorkloadEntry, AuthorizationPolicy"));
+                              later ? "remove it; see docs/limits.md" : list));
     return;
   }
-  const std::string group = c.kind == "AuthorizationPolicy" ? "security.istio.io/" : "networking.istio.io/";
+  const std::string group(known->second);
   const std::string& version = document["apiVersion"].str();
   if (version != group + "v1" && version != group + "v1beta1" && (version != group + "v1alpha3" || group[0] == 's'))
     issues.push_back(issue_at(document["apiVersion"].null() ? document : document["apiVersion"],
@@ -75,6 +82,8 @@ void read_mesh(std::string file, std::string text, World& world, std::vector<Iss
     if (d["accessLogFormat"]) m.access_log_format = d["accessLogFormat"].str();
     if (d["trustDomain"]) m.trust_domain = d["trustDomain"].str();
     if (d["rootNamespace"]) m.root_namespace = d["rootNamespace"].str();
+    m.trust_domain_aliases = d["trustDomainAliases"].list();
+    m.config = std::move(d);
   }
 }
 
@@ -95,7 +104,10 @@ void finish(Loaded& l) {
       l.issues.push_back(issue_at(c.at(), c.kind + " " + c.ns + "/" + c.name + " is there twice",
                                   "the other is at " + issue_at(at->second->at(), "").place()));
   }
-  std::ranges::stable_sort(l.world.configs, {}, [](const Config& c) { return c.name + "." + c.ns; });
+  std::ranges::stable_sort(l.world.configs, {}, [](const Config& c) {
+    const std::string& at = c.document["metadata"]["creationTimestamp"].str();  // RFC 3339 in UTC: text order is time order
+    return at.empty() ? std::tuple(true, at, c.ns + "/" + c.name, c.ns) : std::tuple(false, at, c.name, c.ns);
+  });
   if (!has_errors(l.issues)) check_references(l.world, l.issues);
   std::ranges::stable_sort(l.issues, {}, [](const Issue& i) { return std::tie(i.file, i.line, i.column); });
 }

@@ -1,5 +1,6 @@
 // A directory of Istio YAML, read, checked and indexed: the input of the translation. Immutable once loaded; one per version of the
-// directory. Order everywhere is Istio's for objects of one age: by name, then namespace.
+// directory. Order everywhere is istiod's: by creationTimestamp where there is one, the others behind, by namespace and name (its file mode
+// makes them in that order).
 #pragma once
 #include <filesystem>
 #include <memory>
@@ -18,6 +19,9 @@ struct Config {
 
 struct Mesh {
   std::string access_log_file, access_log_format, trust_domain = "cluster.local", root_namespace = "istio-system";
+  std::vector<std::string> trust_domain_aliases;
+  Node config;  // all of it
+  const std::vector<Node>& providers() const { return config["extensionProviders"].items; }
 };
 
 struct World {

@@ -7,7 +7,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice::plane;
   if (size > 64 << 10) return 0;
-  const Loaded l = load_text({reinterpret_cast<const char*>(data), size}, "fuzz.yaml");
+  Loaded l = load_text({reinterpret_cast<const char*>(data), size}, "fuzz.yaml");
+  check_patches(l);
   for (const Issue& i : l.issues)
     if (i.message.empty() || render(i).empty()) std::abort();
   if (has_errors(l.issues)) return 0;

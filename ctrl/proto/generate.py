@@ -40,6 +40,13 @@ envoy/extensions/load_balancing_policies/round_robin/v3/round_robin envoy/extens
 envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash envoy/extensions/load_balancing_policies/maglev/v3/maglev
 envoy/extensions/load_balancing_policies/random/v3/random
 udpa/type/v1/typed_struct xds/type/v3/typed_struct
+envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config envoy/extensions/filters/http/grpc_web/v3/grpc_web
+envoy/extensions/filters/network/ext_authz/v3/ext_authz envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol
+envoy/extensions/filters/http/lua/v3/lua envoy/extensions/filters/http/buffer/v3/buffer envoy/extensions/filters/http/ratelimit/v3/rate_limit
+envoy/extensions/filters/http/header_to_metadata/v3/header_to_metadata envoy/extensions/filters/http/compressor/v3/compressor
+envoy/extensions/compression/gzip/compressor/v3/gzip envoy/extensions/filters/http/csrf/v3/csrf
+envoy/extensions/filters/http/header_mutation/v3/header_mutation envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit
+envoy/extensions/filters/network/connection_limit/v3/connection_limit envoy/config/trace/v3/opentelemetry envoy/config/trace/v3/zipkin
 istio/alpn istio/metadata_exchange istio/stats
 """.split()
 
@@ -56,11 +63,12 @@ def fetch(cache):
     os.makedirs(cache, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as work:
         try:
-            subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=work, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(["npm", "pack", "--loglevel=error", PACKAGE], cwd=work, check=True, capture_output=True, text=True)
         except FileNotFoundError:
             sys.exit(f"{PACKAGE}: no npm here to fetch it with; run ./run setup")
         except subprocess.CalledProcessError as e:
-            sys.exit(f"{PACKAGE}: npm pack failed ({e.returncode}); is the npm registry reachable? (npm config get registry)")
+            why = [line for line in e.stderr.splitlines() if "log of this run" not in line]
+            sys.exit("\n".join(why[:6] + [f"{PACKAGE}: npm pack failed ({e.returncode}); is the npm registry reachable, its certificate trusted (NODE_EXTRA_CA_CERTS)?"]))
         got = [f for f in os.listdir(work) if f.endswith(".tgz")]
         if len(got) != 1 or not right(os.path.join(work, got[0])):
             sys.exit(f"{PACKAGE}: what the registry gave is not what is pinned in {__file__} (sha512); refusing it")

@@ -9,6 +9,7 @@
 #include "dataplane/base/arena.h"
 #include "dataplane/base/bytes.h"
 #include "dataplane/base/histogram.h"
+#include "dataplane/base/json.h"
 #include "dataplane/base/limits.h"
 #include "dataplane/base/ring.h"
 #include "dataplane/base/rng.h"
@@ -18,6 +19,10 @@
 
 namespace sluice {
 namespace {
+
+TEST(Json, StringsAreQuotedAndEscaped) {
+  EXPECT_EQ(json_quoted("a\"b\\c\n\r\t\x01\x7f\xc3\xa9"), "\"a\\\"b\\\\c\\n\\r\\t\\u0001\\u007f\xc3\xa9\"");
+}
 
 TEST(Be, KeepsTheWireOrder) {
   const uint8_t wire[] = {0x12, 0x34, 0x56, 0x78};

@@ -5,6 +5,8 @@
 #include <ctime>
 #include <utility>
 
+#include "dataplane/base/json.h"
+
 namespace sluice::http {
 namespace {
 
@@ -29,24 +31,6 @@ std::string lower(std::string_view s) {
   std::string out(s);
   std::ranges::transform(out, out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
   return out;
-}
-
-void append_json_string(std::string_view s, std::string& out) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  out += '"';
-  for (char c : s) {
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      default:
-        if (uint8_t(c) < 0x20) (out += "\\u00") += {kHex[uint8_t(c) >> 4], kHex[c & 15]};
-        else out += c;
-    }
-  }
-  out += '"';
 }
 
 }  // namespace

@@ -7,13 +7,13 @@
 
 #include "dataplane/packet/pool.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SLUICE_ADDRESS_SANITIZER)
 #include <sanitizer/asan_interface.h>
 #endif
 
 namespace sluice {
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SLUICE_ADDRESS_SANITIZER)
 namespace {
 
 // By layout, for a new pool's mbufs are enqueued before they are initialised.

@@ -7,6 +7,13 @@
 namespace sluice {
 
 #if defined(__SANITIZE_ADDRESS__)
+#define SLUICE_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)  // clang: the fuzz targets
+#define SLUICE_ADDRESS_SANITIZER 1
+#endif
+#endif
+#if defined(SLUICE_ADDRESS_SANITIZER)
 constexpr bool kPoisonFreed = true;
 #else
 constexpr bool kPoisonFreed = false;

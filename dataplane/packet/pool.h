@@ -3,8 +3,12 @@
 //
 // Holders beyond the ports and the burst in hand (unacked data, reassembly, unread bytes, plaintext records) take from one budget:
 //   alloc_held()   an mbuf charged to the budget; nullptr when the budget (kHeldMbufsMax) or the pool is empty: the caller drops payload,
-//   never ACKs charge(m)      for an mbuf that came from a port and is kept past the turn; false when the budget is spent alloc_control()
-//   for ACK, RST, ARP, ICMP: uncharged, may dig into the reserve, so control traffic always leaves
+//                  never ACKs
+//   charge(m, why) for an mbuf that came from a port and is kept past the turn; false when the budget is spent
+//   alloc_control() for ACK, RST, ARP, ICMP: uncharged, may dig into the reserve, so control traffic always leaves
+// What was received moves on only by being copied into mbufs to send, so when the budget runs short it is refused first what cannot move at
+// all (out of order: beyond half of the budget), then what can (in order: beyond three quarters); the last quarter is for sending. Without
+// that, many uploads at once fill the budget with received bytes and nothing ever leaves.
 // The charge travels with the mbuf (MbufPrivate) through chains and layers and ends in free_mbuf()/Chain, so held() == 0 means that nobody
 // holds anything. An mbuf from alloc_* has data_off = kMbufHeadroom and is empty; data_room() is what fits behind that headroom.
 // An mbuf may be charged by a worker whose pool it is not from (fan-in); the account is the charging pool's.
@@ -34,9 +38,10 @@ class MbufPool {
 
   rte_mbuf* alloc_held();
   rte_mbuf* alloc_control();
-  bool charge(rte_mbuf* m) {
+  enum class Kept : uint8_t { kInOrder, kOutOfOrder };
+  bool charge(rte_mbuf* m, Kept why = Kept::kInOrder) {
     SLUICE_DCHECK(private_of(m).account == nullptr);
-    if (held_->get() >= held_max_) {
+    if (held_->get() >= (why == Kept::kOutOfOrder ? held_max_ / 2 : held_max_ - held_max_ / 4)) {
       refused_.add();
       return false;
     }

@@ -8,7 +8,7 @@ namespace sluice::proxy {
 
 void Proxy::accept(StreamLayer& layer, const ReadyStream& ready) {
   const StreamInfo info = layer.info(ready.id);
-  if (info.end != StreamEnd::kOpen) {
+  if (info.end != StreamEnd::kOpen || (draining_ && info.local.port != c_.config.ready_port)) {
     layer.abort(ready.id);
     return;
   }
@@ -34,6 +34,7 @@ void Proxy::accept(StreamLayer& layer, const ReadyStream& ready) {
     opened(id);
     return;
   }
+  d->generation = generation_;
   d->listener = find_listener(d->local);
   if (d->listener == nullptr) {  // removed since the SYN
     close_downstream(id, false);
@@ -66,6 +67,14 @@ const std::shared_ptr<const tables::FilterChain>* Proxy::find_chain(const Downst
 // TLS inspector choose their chain at once.
 void Proxy::inspect(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
+  if (d.generation != generation_) {  // the tables changed while the client kept us waiting
+    d.generation = generation_;
+    d.listener = find_listener(d.local);
+    if (d.listener == nullptr) {
+      close_downstream(id, false);
+      return;
+    }
+  }
   if (d.listener->tls_inspector) {
     const ReadView view = d.wire.readable();
     const tls::HelloStatus status = tls::peek_client_hello({view.span, view.count}, d.hello);
@@ -87,7 +96,6 @@ void Proxy::inspect(DownstreamId id) {
     return;
   }
   d.chain = *chain;
-  d.generation = generation_;
   chain_found(id);
 }
 
@@ -139,7 +147,7 @@ void Proxy::opened(DownstreamId id) {
   if (d.peer != nullptr)
     d.facts.certificate = {d.peer->certificate,   d.peer->sha256_hex, d.peer->subject,   d.peer->pem_escaped,
                            d.peer->chain_escaped, &d.peer->uri_sans,  &d.peer->dns_sans, d.peer->local_uri_san};
-  if (!network_allowed(d)) {
+  if (!refresh_chain(d) || !network_allowed(d)) {  // there may be new tables since the handshake began
     close_downstream(id, false);
     return;
   }
@@ -223,6 +231,10 @@ void Proxy::downstream_timer(DownstreamId id) {
     case Downstream::Phase::kHttp:
       if (c_.now.mono_us >= d->drain_deadline) {
         c_.drops.add(Drop::kDrained);
+        if (Exchange* x = exchanges_.get(d->exchange)) {
+          x->record.flags.set(Flag::kDownstreamTermination);
+          x->record.details = "downstream_local_disconnect";
+        }
         close_downstream(id, false);
       } else if (d->exchange) {  // its longest life is over
         drain_connection(id);

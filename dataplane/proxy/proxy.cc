@@ -53,6 +53,20 @@ Proxy::ClusterState& Proxy::cluster_state(tables::ClusterId id) {
   return *clusters_[id];
 }
 
+uint64_t Proxy::waiting() const {
+  uint64_t n = 0;
+  for (const auto& c : clusters_)
+    if (c != nullptr) n += c->waiting.size();
+  return n;
+}
+
+int64_t Proxy::circuit_units() const {
+  int64_t n = 0;
+  for (const auto& c : clusters_)
+    for (size_t r = 0; c != nullptr && r < size_t(upstream::Resource::kCount); r++) n += c->lease.used(upstream::Resource(r));
+  return n;
+}
+
 // A connection ends with a push only when its listener or chain is gone, its client-certificate rule became stricter or its trust changed.
 void Proxy::adopt() {
   const tables::Snapshot& t = *c_.tables;
@@ -60,8 +74,12 @@ void Proxy::adopt() {
   listeners_ = t.listeners;
   std::vector<DownstreamId> gone;
   downstreams_.for_each([&](DownstreamId id, Downstream& d) {
-    if (d.ready_probe || d.chain == nullptr) return;
+    if (d.ready_probe) return;
     const auto listener = find_listener(d.local);
+    if (d.chain == nullptr) {  // inspect() will look in the new listener
+      if (listener == nullptr) gone.push_back(id);
+      return;
+    }
     const auto* chain = listener == nullptr ? nullptr : find_chain(d, *listener);
     if (chain == nullptr || !still_served(d, **chain)) gone.push_back(id);
   });

@@ -68,7 +68,7 @@ struct Downstream {
   Wire tcp, wire;  // wire: TLS when terminated here, else tcp
   std::shared_ptr<const tables::Listener> listener;
   std::shared_ptr<const tables::FilterChain> chain;
-  uint64_t generation = 0;  // of the tables that `chain` was found in
+  uint64_t generation = 0;  // of the tables that `listener` and `chain` were found in
   SocketAddress local, remote;
   tls::ClientHello hello;
   const tls::PeerInfo* peer = nullptr;  // the TLS layer's, while the stream lives
@@ -165,6 +165,8 @@ class Proxy {
   uint32_t live() const { return downstreams_.live(); }
   uint32_t exchanges_live() const { return exchanges_.live(); }
   uint32_t pairs_live() const { return pairs_.live(); }
+  uint64_t waiting() const;        // exchanges in line for a connection, over all clusters
+  int64_t circuit_units() const;  // in use, over all clusters and resources
 
  private:
   struct ClusterState {
@@ -197,6 +199,7 @@ class Proxy {
   void serve(DownstreamId id);
   bool begin_exchange(DownstreamId id, Downstream& d);
   void read_request(ExchangeId id);
+  void request_whole(Exchange& x);
   void request_refused(ExchangeId id);
   void start(ExchangeId id);
   bool check_head(ExchangeId id);
@@ -220,11 +223,11 @@ class Proxy {
   void pump_response(ExchangeId id);
   void upstream_failed(ExchangeId id, Flag flag, std::string_view reason, std::string_view transport = {});
   void upstream_protocol_error(ExchangeId id);
-  bool may_retry(const Exchange& x) const;
   bool retry(ExchangeId id, uint32_t on);
   void release_connection(upstream::ConnectionId id, bool reusable);
   void release_upstream(Exchange& x, bool reusable);
   void give_pending(Exchange& x);
+  void leave_line(ExchangeId id, const Exchange& x);
   void serve_waiting(tables::ClusterId cluster);
   // response.cc
   bool response_head(ExchangeId id);

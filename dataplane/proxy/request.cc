@@ -14,12 +14,16 @@ void Proxy::serve(DownstreamId id) {
     Downstream* d = downstreams_.get(id);
     if (d == nullptr || d->phase != Downstream::Phase::kHttp) return;
     if (!d->exchange) {
+      if (d->draining) {
+        close_downstream(id, true);
+        return;
+      }
       if (d->wire.readable().bytes == 0) {
         const StreamInfo info = d->wire.info();
         if (info.peer_finished || info.end != StreamEnd::kOpen) close_downstream(id, true);
         return;
       }
-      if (d->draining || !refresh_chain(*d)) {
+      if (!refresh_chain(*d)) {
         close_downstream(id, true);
         return;
       }
@@ -103,12 +107,18 @@ void Proxy::read_request(ExchangeId id) {
     }
     if (fed.event == http::Event::kHead) {
       x.request_complete = x.parser->complete();
-      if (x.request_complete) x.record.request_end_us = c_.now.mono_us;
+      if (x.request_complete) request_whole(x);
       x.head_deadline = kNever;
       start(id);
       return;
     }
   }
+}
+
+void Proxy::request_whole(Exchange& x) {
+  x.request_complete = true;
+  x.request_deadline = kNever;
+  x.record.request_end_us = c_.now.mono_us;
 }
 
 // The codec refused: in the head nothing of the request is believed (nor logged); in the body the origin's side ends with it.

@@ -63,10 +63,7 @@ bool Proxy::response_head(ExchangeId id) {
     if (const upstream::Connection* c = c_.connections.get(x.connection)) c_.endpoints.of(c->endpoint).request_errors.add();
   }
   if (x.retry != nullptr) {
-    if (const uint32_t on = retry_conditions(r, *x.retry); on != 0) {
-      if (may_retry(x)) release_upstream(x, false);  // its body is not wanted
-      if (retry(id, on)) return false;
-    }
+    if (const uint32_t on = retry_conditions(r, *x.retry); on != 0 && retry(id, on)) return false;
   }
   if (x.upgrade) {
     if (r.status < 400) {
@@ -162,6 +159,8 @@ void Proxy::switch_protocols(ExchangeId id) {
   d.phase = Downstream::Phase::kTunnel;
   d.pair = pid;
   c_.counters.pairs_active.add();
+  if (p->idle_timeout != 0) p->idle_deadline = c_.now.mono_us + p->idle_timeout;
+  pair_timer(pid);
   run_pair(pid);
 }
 
@@ -204,6 +203,7 @@ void Proxy::queue_head(Exchange& x, std::string_view body) {
 // An answer of ours, as Envoy's sendLocalReply has it. Whatever the origin is doing for this request ends.
 void Proxy::local_reply(ExchangeId id, uint16_t status, std::string_view body, std::string_view details, std::string_view location) {
   Exchange& x = *exchanges_.get(id);
+  leave_line(id, x);
   release_upstream(x, false);
   http::ResponseHead& r = x.response;
   r.fields.clear();
@@ -282,6 +282,7 @@ void Proxy::end_exchange(ExchangeId id) {
   Record& r = x.record;
   r.end_us = c_.now.mono_us;
   r.attempts = x.attempt;
+  leave_line(id, x);
   c_.wheel.cancel(x.timer);
   c_.counters.requests_active.sub();
   if (x.state != Exchange::State::kHead || x.parser->started()) {
@@ -387,7 +388,8 @@ void Proxy::exchange_timer(ExchangeId id) {
     x.record.flags.set(late ? Flag::kUpstreamTimeout : Flag::kStreamIdleTimeout);
     const std::string_view details = late ? "response_timeout" : "stream_idle_timeout";
     if (!x.response_started) {
-      local_reply(id, 504, late ? "upstream request timeout" : "stream timeout", details);
+      // Envoy: it is the client that keeps us waiting while its request is not whole.
+      local_reply(id, late || x.request_complete ? 504 : 408, late ? "upstream request timeout" : "stream timeout", details);
     } else {
       x.record.details = details;
       cut_short(id);

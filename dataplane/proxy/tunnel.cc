@@ -127,7 +127,15 @@ void Proxy::pair_timer(PairId id) {
   if (p == nullptr) return;
   const Usec now = c_.now.mono_us, at = std::min(p->idle_deadline, p->end_deadline);
   if (now >= at) {
-    if (now >= p->end_deadline) p->record.flags.set(Flag::kDurationTimeout);
+    const Downstream* d = downstreams_.get(p->downstream);
+    const bool drained = d != nullptr && now >= d->drain_deadline, idle = now < p->end_deadline;
+    if (drained) c_.drops.add(Drop::kDrained);
+    if (Exchange* x = exchanges_.get(p->exchange)) {
+      x->record.flags.set(idle ? Flag::kStreamIdleTimeout : Flag::kDownstreamTermination);
+      x->record.details = idle ? "stream_idle_timeout" : "downstream_local_disconnect";
+    } else if (!idle && !drained) {
+      p->record.flags.set(Flag::kDurationTimeout);
+    }
     end_pair(id, true);
   } else if (at != kNever) {
     c_.wheel.arm(p->timer, at);

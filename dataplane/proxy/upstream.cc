@@ -59,17 +59,22 @@ void Proxy::attempt(ExchangeId id) {
       return;
     }
     x.holds_pending = true;
-    if (state.lease.take(budget, Resource::kConnections)) {
+    bool open = state.lease.take(budget, Resource::kConnections);
+    if (!open && !(x.connection = take_any_idle(*cluster, user)) && c_.endpoints.of(endpoint.id).active_connections.get() == 0) {
+      state.lease.take_over_limit(budget, Resource::kConnections);  // nobody of this worker could ever pass one on
+      open = true;
+    }
+    if (open) {
       x.connection = c_.connections.open(*cluster, endpoint, user, c_.now);
       if (!x.connection) {
         state.lease.give(budget, Resource::kConnections);
         upstream_failed(id, Flag::kUpstreamConnectionFailure, "local connection failure");
         return;
       }
-    } else if (!(x.connection = take_any_idle(*cluster, user))) {
+    } else if (!x.connection) {
       x.state = Exchange::State::kWaiting;
       state.waiting.push_back(id);
-      arm(x);
+      request_deadlines(x);
       return;
     }
   }
@@ -128,13 +133,14 @@ void Proxy::connected(ExchangeId id) {
   pump_request(id);
 }
 
-// The route's timeout runs from the end of the request, the per-try timeout from the beginning of the try once the request is there
-// (Envoy).
+// The route's timeout runs from the end of the request, also while it waits for a connection; the per-try timeout from the beginning of
+// the try once the request is there (Envoy).
 void Proxy::request_deadlines(Exchange& x) {
   const Usec now = c_.now.mono_us;
   if (x.request_complete) {
     if (x.route->forward.timeout != 0 && x.route_deadline == kNever) x.route_deadline = now + x.route->forward.timeout;
-    if (x.retry != nullptr && x.retry->per_try_timeout != 0) x.try_deadline = now + x.retry->per_try_timeout;
+    if (x.state == Exchange::State::kForwarding && x.retry != nullptr && x.retry->per_try_timeout != 0)
+      x.try_deadline = now + x.retry->per_try_timeout;
   }
   arm(x);
 }
@@ -162,6 +168,11 @@ void Proxy::give_pending(Exchange& x) {
   if (std::exchange(x.holds_pending, false)) cluster_state(x.cluster).lease.give(c_.budgets.of(x.cluster), Resource::kPending);
 }
 
+// Whoever stops waiting leaves the line, or it would grow with everyone who gave up.
+void Proxy::leave_line(ExchangeId id, const Exchange& x) {
+  if (x.state == Exchange::State::kWaiting) std::erase(cluster_state(x.cluster).waiting, id);
+}
+
 // The first of those that wait tries again, from run_again() and not from inside another exchange's end.
 void Proxy::serve_waiting(tables::ClusterId cluster) {
   std::deque<ExchangeId>& waiting = cluster_state(cluster).waiting;
@@ -180,8 +191,8 @@ void Proxy::serve_waiting(tables::ClusterId cluster) {
 void Proxy::connection_event(upstream::ConnectionId cid, uint8_t events) {
   upstream::Connection* c = c_.connections.get(cid);
   if (c == nullptr) return;
-  if (c->idle) {  // whatever it is, an idle connection is done with
-    release_connection(cid, false);
+  if (c->idle) {  // bytes or an end: it is done with. Late acknowledgements of its last request (kWritable) say nothing.
+    if (events & (kReadable | kPeerFinished | kClosed)) release_connection(cid, false);
     return;
   }
   if (kind_of(c->user) == CookieKind::kPair) {
@@ -251,8 +262,7 @@ void Proxy::pump_request(ExchangeId id) {
           break;
         }
         if (fed.event == http::Event::kComplete) {
-          x.request_complete = true;
-          x.record.request_end_us = c_.now.mono_us;
+          request_whole(x);
           request_deadlines(x);
         }
       }
@@ -410,9 +420,7 @@ void Proxy::upstream_protocol_error(ExchangeId id) {
   cut_short(id);
 }
 
-bool Proxy::may_retry(const Exchange& x) const { return x.attempt <= x.retry->num_retries && x.replay_whole && !x.response_started; }
-
-// True when another attempt waits for its back-off. The connection of the last one was given back by the caller.
+// True when another attempt waits for its back-off; the connection of the last one is given up then, and only then.
 bool Proxy::retry(ExchangeId id, uint32_t on) {
   Exchange& x = *exchanges_.get(id);
   if (x.retry == nullptr || x.response_started || !(x.retry->retry_on & on)) return false;
@@ -429,6 +437,7 @@ bool Proxy::retry(ExchangeId id, uint32_t on) {
     x.holds_retry = true;
   }
   c_.counters.retries.add();
+  release_upstream(x, false);
   // Envoy: a random time below base * (2^n - 1), at most the maximum.
   const Usec base = std::max<Usec>(x.retry->back_off_base, 1), most = std::max(x.retry->back_off_max, base);
   const Usec span = std::min(most, base * ((Usec{1} << std::min(x.attempt, 20u)) - 1));

@@ -44,23 +44,25 @@ void Stack::State::input_stranger(const ParsedSegment& p, rte_mbuf* m) {
     drop(m, Drop::kTcpWrongWorker);  // another worker may know it: no answer from here
   } else if (s.has(kSyn) && !s.has(kAck)) {
     input_listen(p, m, nullptr);
+  } else if (!s.has(kAck) && listens(p.tuple.local)) {
+    drop(m, Drop::kTcpBadFlags);  // RFC 9293 3.10.7.2, fourth: no answer from LISTEN
   } else {
-    reset_stranger(p);
+    reset_for(p.tuple, s);
     drop(m, Drop::kTcpNoConnection);
   }
 }
 
-// iss_min: our number must lie behind it (reuse of a tuple in TIME-WAIT), or null.
-void Stack::State::input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* iss_min) {
+// iss_min: our number must lie behind it (reuse of a tuple in TIME-WAIT), or null. True: a handshake began.
+bool Stack::State::input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* iss_min) {
   const Segment& s = p.segment;
   if (!listens(p.tuple.local)) {
-    reset_stranger(p);
+    reset_for(p.tuple, s);
     drop(m, Drop::kTcpNotListening);
-    return;
+    return false;
   }
   if (slab.live() + syns.size() >= config.connections_max) {
     drop(m, Drop::kTcpTableFull);
-    return;
+    return false;
   }
   SynEntry e;
   e.key = key_of(p.tuple);
@@ -77,11 +79,12 @@ void Stack::State::input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* 
   const SynEntry* added = syns.add(e, now.mono_us);
   if (added == nullptr) {
     drop(m, Drop::kTcpSynTableFull);
-    return;
+    return false;
   }
   counters.segments_accepted.add();
-  rte_pktmbuf_free(m);  // data on a SYN comes again (no Fast Open)
+  rte_pktmbuf_free(m);  // INTERPRETATION(deviate): data on a SYN is not queued (3.10.7.2, third), it comes again
   send_syn_ack(*added);
+  return true;
 }
 
 // SYN-RECEIVED of a passive open: only the right ACK makes a connection.
@@ -105,7 +108,9 @@ void Stack::State::input_syn_entry(SynEntry& e, const ParsedSegment& p, rte_mbuf
     send_syn_ack(e);
     return;
   }
-  if (s.has(kSyn) || s.seq < e.irs + 1 || s.seq > e.irs + 1 + 0xffff) {  // the SYN-ACK tells the peer where we are
+  // INTERPRETATION(deviate): the answer is our SYN-ACK, which tells the peer where we are, and another SYN does not lead back to LISTEN
+  // (3.10.7.4, fourth): a peer that began anew answers it by an RST, which does.
+  if (s.has(kSyn) || s.seq < e.irs + 1 || s.seq > e.irs + 1 + 0xffff) {
     drop(m, Drop::kTcpOutOfWindow);
     send_syn_ack(e);
     return;
@@ -114,20 +119,25 @@ void Stack::State::input_syn_entry(SynEntry& e, const ParsedSegment& p, rte_mbuf
     drop(m, Drop::kTcpBadFlags);
     return;
   }
-  if (s.ack != e.iss + 1) {
-    reset_stranger(p);
-    drop(m, Drop::kTcpBadAck);
+  if (e.timestamps && !s.options.has_timestamps) {  // RFC 7323 3.2
+    drop(m, Drop::kTcpBadOptions);
     return;
   }
-  if (e.timestamps && s.options.has_timestamps && int32_t(s.options.ts_value - e.ts_recent) < 0) {
+  if (e.timestamps && int32_t(s.options.ts_value - e.ts_recent) < 0) {  // RFC 7323 5.3 (R1)
     drop(m, Drop::kTcpPaws);
+    send_syn_ack(e);
+    return;
+  }
+  if (s.ack != e.iss + 1) {
+    reset_for(p.tuple, s);
+    drop(m, Drop::kTcpBadAck);
     return;
   }
   const SynEntry syn = e;
   syns.remove(&e);
   Tcb* c = new_connection(p.tuple, syn.iss);
   if (c == nullptr) {
-    reset_stranger(p);
+    reset_for(p.tuple, s);
     drop(m, Drop::kTcpTableFull);
     return;
   }
@@ -137,7 +147,7 @@ void Stack::State::input_syn_entry(SynEntry& e, const ParsedSegment& p, rte_mbuf
   c->snd_wl2 = s.ack;
   c->snd_wnd = c->snd_wnd_max = s.window << c->snd_scale;
   if (syn.retransmits == 0) c->rto.sample(now.mono_us - syn.sent, config.rto_min, config.rto_max);
-  else c->cc.cwnd = c->snd_mss;  // RFC 5681 3.1: a lost SYN-ACK means one segment
+  else syn_was_lost(*c);
   counters.passive_opens.add();
   establish(*c);
   input_connection(*c, s, m);
@@ -151,9 +161,10 @@ void Stack::State::input_time_wait(TimeWaitEntry& e, const ParsedSegment& p, rte
     const int32_t newer = int32_t(s.options.ts_value - e.ts_recent);
     if (listens(p.tuple.local) && (stamped && newer != 0 ? newer > 0 : s.seq > e.rcv_nxt)) {
       const Seq iss_min = e.snd_nxt + 0x10000;
-      time_wait.remove(&e);
-      counters.time_wait_reused.add();
-      input_listen(p, m, &iss_min);
+      if (input_listen(p, m, &iss_min)) {
+        time_wait.remove(&e);
+        counters.time_wait_reused.add();
+      }
       return;
     }
     send_time_wait_ack(e);
@@ -179,7 +190,7 @@ void Stack::State::input_syn_sent(Tcb& c, const ParsedSegment& p, rte_mbuf* m) {
   const Segment& s = p.segment;
   const bool acks = s.has(kAck);
   if (acks && (s.ack != c.iss + 1 || c.snd_max == c.iss)) {
-    if (!s.has(kRst)) reset_stranger(p);
+    if (!s.has(kRst)) reset_for(p.tuple, s);
     drop(m, Drop::kTcpBadAck);
     return;
   }
@@ -208,7 +219,6 @@ void Stack::State::input_syn_sent(Tcb& c, const ParsedSegment& p, rte_mbuf* m) {
   c.snd_wnd = c.snd_wnd_max = s.window;  // the window of a SYN is never scaled
   if (acks) {
     if (c.retransmits == 0 && c.timed_start != 0) c.rto.sample(now.mono_us - c.timed_start, config.rto_min, config.rto_max);
-    if (c.retransmits > 0) c.cc.cwnd = c.snd_mss;
     c.timed_start = 0;
     establish(c);
     c.ack_now = true;
@@ -251,7 +261,21 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
       return;
     }
   }
-  // First, sequence number. With a closed window the ACK of a segment that is exactly next still counts.
+  // RFC 9293 3.5, figure 8: in a simultaneous open the peer's SYN comes a second time, with the ACK that opens. It lies before rcv_nxt, so
+  // the test below would refuse it, and both sides would repeat their SYN-ACKs until they gave up.
+  if (c.state == TcpState::kSynReceived && s.has(kSyn) && s.has(kAck) && !s.has(kRst) && s.seq == c.irs && s.ack == c.iss + 1) {
+    counters.segments_accepted.add();
+    rte_pktmbuf_free(m);  // data comes again
+    c.snd_wl2 = s.ack;
+    c.snd_wnd = c.snd_wnd_max = s.window;  // the window of a SYN is never scaled
+    establish(c);
+    c.ack_now = true;
+    mark_output(c);
+    rearm(c);
+    return;
+  }
+  // First, sequence number. INTERPRETATION(deviate): without length also the number right behind the window is taken, where a peer that
+  // filled it stands. With a closed window the ACK of a segment that is exactly next still counts.
   const uint32_t length = s.length();
   const bool acceptable = length == 0   ? s.seq >= c.rcv_nxt && s.seq <= c.rcv_nxt + window
                           : window == 0 ? s.seq == c.rcv_nxt
@@ -263,8 +287,15 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
       return;
     }
     if (length > 0 || s.seq != c.rcv_nxt) {
-      c.ack_now = true;  // also the answer to a keepalive
+      // INTERPRETATION(deviate): in SYN-RECEIVED the answer is our SYN-ACK, since the peer may not have seen our SYN yet.
+      if (c.state == TcpState::kSynReceived) c.send_syn = true;
+      else c.ack_now = true;  // also the answer to a keepalive
       mark_output(c);
+    }
+    if (c.synchronized() && s.seq + 1 == c.rcv_nxt && length <= 1 && s.has(kAck) && !s.has(kSyn) &&
+        (s.ack > c.snd_una || s.window << c.snd_scale != c.snd_wnd)) {
+      input_one_too_old(c, s, m);
+      return;
     }
     drop(m, old ? Drop::kTcpDuplicate : Drop::kTcpOutOfWindow);
     return;
@@ -313,20 +344,51 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
   rearm(c);
 }
 
+// INTERPRETATION(deviate): RFC 9293 A.2 and draft-gont-tcpm-tcp-seq-validation: a segment one number too old that has news in its ACK
+// field. A peer whose window probe (or FIN) we took sends it as long as it refuses our ACKs; we refuse its ACKs for the same reason when it
+// took our probe, and both would probe until they gave up. So its ACK counts; its byte does not, and it is answered like any old segment.
+void Stack::State::input_one_too_old(Tcb& c, const Segment& s, rte_mbuf* m) {
+  rte_pktmbuf_free(m);
+  Segment ack = s;
+  ack.payload_bytes = 0;
+  ack.flags &= uint8_t(~kFin);
+  if (!process_ack(c, ack)) return;
+  counters.segments_accepted.add();
+  if (s.length() > 0) drops.add(Drop::kTcpDuplicate);
+  mark_output(c);
+  rearm(c);
+}
+
+// s acknowledges something new. RFC 6298 3 (Karn): a segment that was sent twice gives no sample, and 5: until there is one the timer stays
+// backed off. Else a path that became slower than the timer would never be measured again, and everything would be sent twice. The
+// peer's echo tells which transmission arrived, so it is a sample even then (RFC 7323 4.1), in milliseconds.
+void Stack::State::take_sample(Tcb& c, const Segment& s) {
+  if (c.timed_start != 0 && s.ack >= c.timed_end) {
+    c.rto.sample(now.mono_us - c.timed_start, config.rto_min, config.rto_max);
+    c.timed_start = 0;
+    c.backoff = 0;
+  } else if (c.backoff > 0 && c.timestamps && s.options.ts_echo != 0) {
+    const uint32_t elapsed_ms = timestamp_now(c.ts_offset) - s.options.ts_echo;
+    if (elapsed_ms > config.rto_max / kMs) return;  // the peer's bytes: not a time of ours
+    c.rto.sample(std::max(elapsed_ms * kMs, kMs), config.rto_min, config.rto_max);
+    c.backoff = 0;
+  }
+}
+
 // False: the segment says nothing more (counted), or the connection ended with it.
 bool Stack::State::process_ack(Tcb& c, const Segment& s) {
-  if (s.ack > c.snd_max || s.ack + c.snd_wnd_max < c.snd_una) {  // RFC 5961 5.2
-    if (c.state == TcpState::kSynReceived) send_reset(c);
-    else challenge(c);
-    drops.add(Drop::kTcpBadAck);
-    return false;
-  }
   if (c.state == TcpState::kSynReceived) {
-    if (s.ack <= c.iss) {
+    if (s.ack != c.iss + 1) {  // RFC 9293 3.10.7.4, fifth: an RST at SEG.ACK, which only the sender of this segment believes
+      reset_for(c.tuple, s);
       drops.add(Drop::kTcpBadAck);
       return false;
     }
     establish(c);
+  }
+  if (s.ack > c.snd_max || s.ack + c.snd_wnd_max < c.snd_una) {  // RFC 5961 5.2
+    challenge(c);
+    drops.add(Drop::kTcpBadAck);
+    return false;
   }
   c.unanswered = 0;
   keepalive_restart(c);
@@ -340,14 +402,11 @@ bool Stack::State::process_ack(Tcb& c, const Segment& s) {
       c.fin_acked = true;
       bytes = c.send.bytes();
     }
-    if (c.timed_start != 0 && s.ack >= c.timed_end) {
-      c.rto.sample(now.mono_us - c.timed_start, config.rto_min, config.rto_max);
-      c.timed_start = 0;
-    }
+    take_sample(c, s);
     c.send.acknowledge(c.send.begin() + bytes);
     c.snd_una = s.ack;
     c.snd_nxt = later(c.snd_nxt, c.snd_una);
-    c.backoff = 0;
+    c.timed_out = false;
     action = c.cc.on_new_ack(s.ack, all, c.in_flight(), before + c.snd_mss > c.cc.cwnd);
     c.retransmit_at = kNever;
     if (c.snd_una < c.snd_max) arm_retransmit(c);

@@ -37,10 +37,9 @@ unsigned Stack::State::output(std::span<L4Packet> to) {
 
 // The right edge that we offer, by RFC 9293 3.8.6.2.2: it moves only in steps worth a segment, and never back.
 uint32_t Stack::State::select_window(Tcb& c) {
-  uint32_t room = config.receive_window - std::min(config.receive_window, c.detached ? 0 : c.receive.unread());
-  if (pool.held() > pool.held_max() - pool.held_max() / 8) room = 0;  // memory is short: what was offered stands, nothing more
-  const Seq edge = c.rcv_nxt + room;
-  if (edge > c.rcv_adv && distance(c.rcv_adv, edge) < std::min(c.rcv_mss, config.receive_window / 2)) return c.rcv_wnd() >> c.rcv_scale;
+  const bool short_of_memory = pool.held() > pool.held_max() - pool.held_max() / 8;  // what was offered stands, nothing more
+  const Seq edge = c.rcv_nxt + (short_of_memory ? 0 : room(c));
+  if (edge > c.rcv_adv && distance(c.rcv_adv, edge) < std::min(c.rcv_mss, window_max(c) / 2)) return c.rcv_wnd() >> c.rcv_scale;
   const uint32_t field = std::min<uint32_t>(distance(c.rcv_nxt, later(edge, c.rcv_adv)) >> c.rcv_scale, 0xffff);
   c.rcv_adv = later(c.rcv_adv, c.rcv_nxt + (field << c.rcv_scale));
   return field;
@@ -202,9 +201,9 @@ void Stack::State::send_reset(Tcb& c) {
 }
 void Stack::State::send_ack_aside(Tcb& c) { push_control(c.tuple, header_for(c, c.ack_seq(), kAck)); }
 
-// RFC 9293 3.10.7.1: a segment that belongs to nothing. Limited, or we would be an amplifier's mirror.
-void Stack::State::reset_stranger(const ParsedSegment& p) {
-  if (p.segment.has(kRst)) return;
+// RFC 9293 3.5.2, 3.10.7.1: s belongs to nothing, or acknowledges what was never sent. Limited, or we would be an amplifier's mirror.
+void Stack::State::reset_for(const FourTuple& t, const Segment& s) {
+  if (s.has(kRst)) return;
   const Usec second = now.mono_us / kSec;
   if (rst_second != second) {
     rst_second = second;
@@ -216,15 +215,15 @@ void Stack::State::reset_stranger(const ParsedSegment& p) {
   }
   rsts++;
   counters.resets_out.add();
-  Segment s;
-  if (p.segment.has(kAck)) {
-    s.seq = p.segment.ack;
-    s.flags = kRst;
+  Segment rst;
+  if (s.has(kAck)) {
+    rst.seq = s.ack;
+    rst.flags = kRst;
   } else {
-    s.ack = p.segment.end();
-    s.flags = kRst | kAck;
+    rst.ack = s.end();
+    rst.flags = kRst | kAck;
   }
-  push_control(p.tuple, s);
+  push_control(t, rst);
 }
 
 void Stack::State::send_syn_ack(const SynEntry& e) {

@@ -119,7 +119,7 @@ ReceiveQueue::Verdict ReceiveQueue::add_ahead(rte_mbuf* m, Seq seq, uint32_t ran
   rte_mbuf* after = extends ? range_of(r).next_range : r;         // the first range that begins behind seq
   const bool touches_after = after != nullptr && range_of(after).start <= end;
   if (!extends && !touches_after && ranges_ >= ranges_max) return refuse(Verdict::kRangesFull);
-  if (!pool.charge(m)) return refuse(Verdict::kNoMbuf);
+  if (!pool.charge(m, MbufPool::Kept::kOutOfOrder)) return refuse(Verdict::kNoMbuf);
 
   // Ranges that lie within the new bytes go; one that begins within them and ends behind keeps its bytes, the new mbuf loses the overlap.
   while (after != nullptr && range_of(after).end <= end) after = remove_range(after);

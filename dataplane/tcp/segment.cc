@@ -63,7 +63,7 @@ std::expected<ParsedSegment, Drop> parse_segment(const L4Packet& packet) {
   p.segment.options = *options;
   p.segment.header_bytes = header;
   p.segment.payload_bytes = uint32_t(bytes.size()) - header;
-  // SYN with FIN, or with RST, is no segment of any conversation; answering would only help a scanner.
+  // INTERPRETATION(missing): SYN with FIN, or with RST, is no segment of any conversation; answering would only help a scanner.
   if (p.segment.has(kSyn) && p.segment.has(kFin | kRst)) return std::unexpected(Drop::kTcpBadFlags);
   return p;
 }

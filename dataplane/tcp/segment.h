@@ -24,9 +24,10 @@ static_assert(sizeof(TcpHeader) == 20 && alignof(TcpHeader) == 1);
 
 enum TcpFlag : uint8_t { kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16, kUrg = 32 };
 
-constexpr uint8_t kWindowScaleMax = 14;         // RFC 7323 2.3
-constexpr uint16_t kMssDefault = 536;           // RFC 9293 3.7.1: when the peer names none
-constexpr uint16_t kMssMin = 64;                // what we send at least, whatever the peer names: fragments per window stay bounded
+constexpr uint8_t kWindowScaleMax = 14;  // RFC 7323 2.3
+constexpr uint16_t kMssDefault = 536;    // RFC 9293 3.7.1: when the peer names none
+// INTERPRETATION(deviate): a floor under the peer's MSS (MUST-16), for fragments per window must stay bounded.
+constexpr uint16_t kMssMin = 64;                // what we send at least, whatever the peer names
 constexpr uint16_t kHeadersBytes = 20 + 20;     // IPv4 and TCP without options: MSS = MTU - this (RFC 6691)
 constexpr uint16_t kTimestampOptionBytes = 12;  // with its two NOPs, as RFC 7323 appendix A lays it out
 constexpr uint16_t kOptionBytesMax = 40;
@@ -39,7 +40,8 @@ struct Options {
 };
 
 // Reads the option bytes of a header. Unknown options are skipped by their length. nullopt: a length of 0 or 1, or one that runs past the
-// end. MSS, window scale and SACK-permitted count only when `syn` (RFC 9293 3.2, RFC 7323 2.2); a wrong length for a known kind is ignored.
+// end. MSS, window scale and SACK-permitted count only when `syn` (RFC 9293 3.2, RFC 7323 2.2); INTERPRETATION(missing): a known kind with
+// another length is skipped like an unknown one.
 std::optional<Options> parse_options(Bytes options, bool syn);
 
 struct Segment {

@@ -78,6 +78,7 @@ void Stack::State::establish(Tcb& c) {
   c.snd_nxt = later(c.snd_nxt, c.snd_una);
   c.snd_max = later(c.snd_max, c.snd_una);
   c.retransmit_at = c.end_at = kNever;
+  if (c.backoff > 0) syn_was_lost(c);
   c.backoff = c.unanswered = 0;
   c.send_syn = false;
   keepalive_restart(c);
@@ -88,6 +89,12 @@ void Stack::State::establish(Tcb& c) {
   } else {
     event(c, kOpened | kWritable);
   }
+}
+
+// A SYN or SYN-ACK had to go again. RFC 6298 5.7: the timer begins with 3 s until a sample says otherwise. RFC 5681 3.1: one segment.
+void Stack::State::syn_was_lost(Tcb& c) {
+  c.rto.start(std::max(c.rto.rto_us, 3 * kSec));
+  c.cc.cwnd = c.snd_mss;
 }
 
 void Stack::State::event(Tcb& c, uint8_t events) {
@@ -276,6 +283,7 @@ void Stack::unreachable(const FourTuple& tuple, uint32_t seq, const Now& now) {
   const uint32_t i = s_->table.find(key_of(tuple));
   if (i == kNoIndex) return;
   Tcb& c = *s_->slab.at(i);
+  // INTERPRETATION(deviate): an open connection survives hard errors too (SHLD-26 would abort), since anybody can forge them (RFC 5927 4).
   if (c.state == TcpState::kSynSent && Seq{seq} == c.iss) s_->end_connection(c, StreamEnd::kUnreachable);
 }
 
@@ -312,9 +320,8 @@ void Stack::consume(StreamId id, uint32_t bytes) {
   c->receive.consume(bytes);
   // The window opens with the next segment; a segment of its own only when it grew by two segments or half the buffer (RFC 1122 4.2.3.3).
   if (c->peer_finished || !c->synchronized()) return;
-  const uint32_t room = s_->config.receive_window - c->receive.unread();
-  if (room > c->rcv_wnd() && room - c->rcv_wnd() >= std::min(2 * c->rcv_mss, s_->config.receive_window / 2) &&
-      c->rcv_wnd() < s_->config.receive_window / 2) {
+  const uint32_t room = s_->room(*c), half = s_->window_max(*c) / 2;
+  if (room > c->rcv_wnd() && room - c->rcv_wnd() >= std::min(2 * c->rcv_mss, half) && c->rcv_wnd() < half) {
     c->ack_now = true;
     s_->mark_output(*c);
   }

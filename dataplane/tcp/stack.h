@@ -3,10 +3,14 @@
 //
 // A turn of the worker:  input(packets) -> advance() -> poll_events() and the application -> output() until it gives 0 or the port is full.
 //   input    takes every packet (L4Packet: data starts at the TCP header); each is consumed, kept (charged to the pool) or dropped and
-//   counted advance  fires at most kTimersPerTurnMax timers: retransmission, zero-window probes, delayed ACKs, keepalive, lingering,
-//   TIME_WAIT output   writes segments that may leave now (RSTs, SYN-ACKs and ACKs included), each once; they are the caller's from then
-//   on. A segment of
-//            unacknowledged data is shared (refcnt 2, see l4.h) and needs no copy unless it is sent again while a port still holds it
+//   counted
+//
+//   advance  fires at most kTimersPerTurnMax timers: retransmission, zero-window probes, delayed ACKs, keepalive, lingering, TIME_WAIT
+//
+//   output   writes segments that may leave now (RSTs, SYN-ACKs and ACKs included), each once; they are the caller's from then on. A
+//   segment
+//            of unacknowledged data is shared (refcnt 2, see l4.h) and needs no copy unless it is sent again while a port still holds it
+//
 // Every StreamLayer call is legal between two of these calls and never re-enters.
 //
 // Streams: connect() and accepted connections (kOpened; info().local is the address they came to) are StreamIds. close() lingers: what was
@@ -17,6 +21,8 @@
 // (byte counting), 5961 (blind attacks), 6528 (initial sequence numbers), 6056 (source ports), 6191, 1337 (TIME_WAIT), 1122 (SWS,
 // keepalive), 5927 (ICMP). Left out until later issues: SACK, RACK, CUBIC, pacing, ECN, Fast Open, SYN cookies, urgent data (delivered in
 // line), IPv6.
+// INTERPRETATION(deviate): no urgent pointer (RFC 9293 MUST-30 to 33; RFC 6093 advises against its use); no Nagle (SHLD-7): whoever writes
+// gathers. close() with unread bytes lingers for a window's worth before its RST (RFC 2525 2.17 would send it at once).
 //
 // Limits, each with the drop reason that counts it: connections (kTcpTableFull), SYN entries (kTcpSynTableFull), TIME_WAIT entries (the
 // oldest goes early), out-of-order ranges (kTcpOutOfOrderFull), unread bytes per stream (kTcpReceiveFull), held mbufs of the pool
@@ -49,14 +55,14 @@ struct Config {
   bool timestamps = true;
   bool window_scale = true;
 
-  Usec rto_min = 200 * kMs;  // below RFC 6298's SHOULD of 1 s, as Linux and others have it
+  Usec rto_min = 200 * kMs;  // INTERPRETATION(deviate): below RFC 6298 2.4's SHOULD of 1 s, as Linux and others have it
   Usec rto_initial = 1 * kSec;
   Usec rto_max = 60 * kSec;
-  uint8_t retransmits_max = 15;  // without any answer: kRetransmitTimeout (with these timers after about 15 minutes, RFC 1122 4.2.3.5)
-  uint8_t syn_retries = 5;       // of a connect() without a timeout of its own
-  uint8_t synack_retries = 5;
+  uint8_t retransmits_max = 15;  // without any answer: kRetransmitTimeout, after 8 minutes or more (RFC 9293 SHLD-11: 100 s)
+  uint8_t syn_retries = 7;       // of a connect() without a timeout of its own: 183 s (RFC 9293 MUST-23: at least 3 minutes)
+  uint8_t synack_retries = 5;    // INTERPRETATION(deviate): 63 s, not MUST-23's 3 minutes: strangers must not hold the SYN table for long
   Usec delayed_ack = 25 * kMs;
-  Usec time_wait = kTimeWait;
+  Usec time_wait = kTimeWait;  // INTERPRETATION(deviate): 60 s, not twice RFC 9293's MSL of 2 minutes (MUST-13), as Linux has it
   Usec fin_wait2 = kFinWait2;  // of closed streams; an owner that only finished may read as long as it likes
   Usec linger = kLinger;       // of closed streams, since the last progress; six times this at most
   Usec keepalive_idle = 0;     // 0: no keepalive (RFC 9293 3.8.4: off by default)

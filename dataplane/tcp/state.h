@@ -47,12 +47,18 @@ struct Stack::State {
   Tcb* new_connection(const FourTuple& tuple, Seq iss);  // nullptr: no slot (counted)
   void adopt_peer(Tcb& c, uint16_t peer_mss, bool scaled, uint8_t peer_scale, bool timestamps, uint32_t ts_value);
   void establish(Tcb& c);
+  void syn_was_lost(Tcb& c);
   void enter_time_wait(Tcb& c);
   void end_connection(Tcb& c, StreamEnd end);  // out of the table, buffers that nobody will read freed; the slot too when detached
   void free_slot(Tcb& c);
   void event(Tcb& c, uint8_t events);
   void mark_output(Tcb& c) { out.push(index_of(c)); }
   uint32_t budget(const Tcb& c) const;
+  // The largest window that we can offer: what fits the field, if the peer does not scale. And what is free of it.
+  uint32_t window_max(const Tcb& c) const { return std::min(config.receive_window, 0xffffu << c.rcv_scale); }
+  uint32_t room(const Tcb& c) const {
+    return std::min(window_max(c), config.receive_window - std::min(config.receive_window, c.detached ? 0 : c.receive.unread()));
+  }
   void finish(Tcb& c);
   bool listens(const SocketAddress& a) const;
   uint16_t pick_port(const FourTuple& tuple);
@@ -68,10 +74,12 @@ struct Stack::State {
   void input_stranger(const ParsedSegment& p, rte_mbuf* m);
   void input_syn_entry(SynEntry& e, const ParsedSegment& p, rte_mbuf* m);
   void input_time_wait(TimeWaitEntry& e, const ParsedSegment& p, rte_mbuf* m);
-  void input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* iss_min);
+  bool input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* iss_min);
   void input_syn_sent(Tcb& c, const ParsedSegment& p, rte_mbuf* m);
   void input_connection(Tcb& c, const Segment& s, rte_mbuf* m);
+  void input_one_too_old(Tcb& c, const Segment& s, rte_mbuf* m);
   bool process_ack(Tcb& c, const Segment& s);  // false: the segment (or the connection) is done with
+  void take_sample(Tcb& c, const Segment& s);
   void process_payload(Tcb& c, const Segment& s, rte_mbuf* m);
   void process_fin(Tcb& c);
   void challenge(Tcb& c);
@@ -86,8 +94,8 @@ struct Stack::State {
   bool emit_data(Tcb& c, Seq seq, uint32_t bytes, L4Packet& out);
   void push_control(const FourTuple& t, const Segment& s);
   void send_reset(Tcb& c);
-  void send_ack_aside(Tcb& c);  // for a connection that leaves the table now
-  void reset_stranger(const ParsedSegment& p);
+  void send_ack_aside(Tcb& c);                           // for a connection that leaves the table now
+  void reset_for(const FourTuple& t, const Segment& s);  // the RST that answers s
   void send_syn_ack(const SynEntry& e);
   void send_time_wait_ack(const TimeWaitEntry& e);
   uint32_t timestamp_now(uint32_t offset) const { return uint32_t(now.mono_us / kMs) + offset; }

@@ -7,6 +7,7 @@
 #include "dataplane/tcp/new_reno.h"
 #include "dataplane/tcp/receive_queue.h"
 #include "dataplane/tcp/rto.h"
+#include "dataplane/tcp/segment.h"
 #include "dataplane/tcp/send_queue.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/table.h"
@@ -40,7 +41,8 @@ struct Tcb {
   SendQueue send;
   NewReno cc;
   RtoEstimator rto;
-  uint8_t backoff = 0;
+  uint8_t backoff = 0;     // the timer is rto << backoff; stays until a sample (take_sample)
+  bool timed_out = false;  // snd_una was sent again by timeout already: one loss, however often
   uint8_t unanswered = 0;  // expiries since the peer's last acceptable segment
   uint32_t retransmits = 0;
   Seq timed_end;         // RTT: the ACK that covers this ends the sample

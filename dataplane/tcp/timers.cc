@@ -1,6 +1,7 @@
 // Time: retransmission (RFC 6298), zero-window probes, delayed ACKs, keepalive, and the ends that come by waiting. One wheel node per
 // connection, linked at the earliest of its deadlines and looked at again when it fires.
 #include <algorithm>
+#include <utility>
 
 #include "dataplane/tcp/state.h"
 
@@ -45,7 +46,9 @@ void Stack::State::on_timer(Tcb& c) {
     on_retransmit_timer(c);
     if (slab.get(id) == nullptr || c.state == TcpState::kClosed) return;
   }
-  if (at >= c.keepalive_at) {
+  if (at >= c.keepalive_at && c.snd_una < c.snd_max) {
+    keepalive_restart(c);  // RFC 9293 3.8.4, MUST-26: what is in flight asks the peer already
+  } else if (at >= c.keepalive_at) {
     if (c.keepalive_sent >= config.keepalive_probes) {
       send_reset(c);
       end_connection(c, StreamEnd::kRetransmitTimeout);
@@ -74,7 +77,7 @@ void Stack::State::on_retransmit_timer(Tcb& c) {
     c.persisting = c.probe_now = true;
   } else {
     counters.rtos.add();
-    c.cc.on_timeout(c.snd_max, distance(c.snd_una, c.snd_max), c.backoff == 0);
+    c.cc.on_timeout(c.snd_max, distance(c.snd_una, c.snd_max), !std::exchange(c.timed_out, true));
     c.snd_nxt = c.snd_una;
     c.timed_start = 0;
     c.retransmit_now = true;  // whatever the window is now: these bytes were inside it

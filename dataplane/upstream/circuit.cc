@@ -36,6 +36,11 @@ bool Lease::take(CircuitBudget& budget, Resource r) {
   return true;
 }
 
+void Lease::take_over_limit(CircuitBudget& budget, Resource r) {
+  budget.give(r, -1);
+  held_[size_t(r)].used++;
+}
+
 void Lease::give(CircuitBudget& budget, Resource r) {
   Held& h = held_[size_t(r)];
   h.used--;

@@ -1,6 +1,8 @@
 // Circuit thresholds hold per gateway, not per worker: workers lease units from one shared budget, so the path has no contended atomic and
 // the limit is never exceeded. A worker keeps a few unused units, so with several workers a small limit may be reached early, never late;
-// below kLeaseUnit * 4 units per resource leases are single units and the limit is exact. Thread: CircuitBudget is shared (set_limits:
+// below kLeaseUnit * 4 units per resource leases are single units and the limit is exact. One exception, Envoy's: a worker without any
+// connection to the endpoint that was picked opens one beyond the limit of connections (take_over_limit), or its requests would wait for
+// connections that only other workers have. Thread: CircuitBudget is shared (set_limits:
 // control thread; take/give: any worker). Lease belongs to one worker.
 #pragma once
 #include <array>
@@ -33,7 +35,10 @@ class Lease {
   static constexpr int64_t kLeaseUnit = 16;
   // False: the threshold is reached (UO). Every true take needs one give.
   bool take(CircuitBudget& budget, Resource r);
+  // Beyond the threshold, for what must not be refused.
+  void take_over_limit(CircuitBudget& budget, Resource r);
   void give(CircuitBudget& budget, Resource r);
+  int64_t used(Resource r) const { return held_[size_t(r)].used; }
 
  private:
   struct Held {

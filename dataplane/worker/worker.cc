@@ -73,11 +73,8 @@ Worker::~Worker() = default;
 void Worker::run() {
   shared_.publisher.online(config_.index);
   for (;;) {
-    const Command c = command_.load(std::memory_order_acquire);
-    if (c == Command::kStop) break;
+    if (command_.load(std::memory_order_acquire) == Command::kStop) break;
     const Now now = clock_now();
-    context_.now = now;
-    if (c == Command::kDrain) drain();
     const bool useful = poll_once(now);
     shared_.publisher.quiescent(config_.index);
     idle(useful);
@@ -92,6 +89,7 @@ bool Worker::poll_once(const Now& now) {
   context_.tables = tables != nullptr ? tables : &nothing_;
   bool useful = context_.tables->generation != generation_;
   if (useful) adopt_tables();
+  if (command_.load(std::memory_order_acquire) == Command::kDrain) drain();
 
   for (unsigned p = 0; p < shared_.ports.size(); p++) {
     rte_mbuf* frames[kRxBurst];
@@ -206,6 +204,23 @@ void Worker::drain() {
   }
   if (proxy_->exchanges_live() == 0 && proxy_->pairs_live() == 0 && proxy_->live() == 0 && tcp_.connections() == connections_.live())
     drained_.store(true, std::memory_order_release);
+}
+
+Holdings Worker::holdings() const {
+  return {.downstreams = proxy_->live(),
+          .exchanges = proxy_->exchanges_live(),
+          .pairs = proxy_->pairs_live(),
+          .upstreams = connections_.live(),
+          .upstreams_idle = connections_.idle(),
+          .tcp_streams = tcp_.streams(),
+          .tcp_connections = tcp_.connections(),
+          .syn_entries = tcp_.syn_entries(),
+          .time_wait = tcp_.time_wait_entries(),
+          .timers = wheel_.armed(),
+          .waiting = proxy_->waiting(),
+          .arena_chunks = arenas_.in_use(),
+          .mbufs = pool_.held(),
+          .circuit_units = proxy_->circuit_units()};
 }
 
 void Worker::idle(bool useful) {

@@ -63,6 +63,15 @@ struct Shared {
   const tcp::Secrets& secrets;
 };
 
+// What a worker holds, by holder. With no client and no idle connection to an origin left all of it is zero: "back at baseline".
+struct Holdings {
+  uint32_t downstreams = 0, exchanges = 0, pairs = 0, upstreams = 0, upstreams_idle = 0;
+  uint32_t tcp_streams = 0, tcp_connections = 0, syn_entries = 0, time_wait = 0, timers = 0;
+  uint64_t waiting = 0, arena_chunks = 0, mbufs = 0;
+  int64_t circuit_units = 0;
+  friend bool operator==(const Holdings&, const Holdings&) = default;
+};
+
 enum class Command : uint8_t { kRun, kDrain, kStop };
 
 class Worker {
@@ -72,7 +81,7 @@ class Worker {
   Worker(const Worker&) = delete;
 
   void run();                      // until kStop
-  bool poll_once(const Now& now);  // true when there was something to do
+  bool poll_once(const Now& now);  // a turn of run(); true when there was something to do
   void command(Command c) { command_.store(c, std::memory_order_release); }
 
   // Any thread.
@@ -87,6 +96,8 @@ class Worker {
   const net::StackCounters& net_counters() const { return net_.counters(); }
   const tls::LayerCounters* tls_counters() const { return tls_ == nullptr ? nullptr : &tls_->counters(); }
   const MbufPool& pool() const { return pool_; }
+
+  Holdings holdings() const;  // the worker's thread, or any while it does not run
 
  private:
   class Connector final : public upstream::Connector {

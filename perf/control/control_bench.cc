@@ -9,6 +9,7 @@
 // minute.
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -262,7 +263,6 @@ int run(size_t services, size_t many, size_t edits) {
     };
     std::vector<double> routes, endpoints;
     for (size_t i = 0; i < edits; i++) {
-      // Each edit also takes back the one before it in that file, if there was one: one object differs, or two in one file.
       if (const double t = edit(3, i, one, 1); t >= 0) routes.push_back(t);
     }
     row("route edit to delivery", percentiles(routes));
@@ -273,6 +273,7 @@ int run(size_t services, size_t many, size_t edits) {
     row("memory (VmHWM, one node)", std::to_string(status_kb("VmHWM:") / 1024) + " MB");
     if (many > 0) {
       Arrivals all;
+      malloc_trim(0);
       const long before = status_kb("VmRSS:");
       const auto connecting = Clock::now();
       std::vector<std::unique_ptr<Node>> nodes;
@@ -280,11 +281,17 @@ int run(size_t services, size_t many, size_t edits) {
       bool good = true;
       for (int t = 0; t < kTypes; t++) good &= all.wait(t, many, 300);
       row(std::to_string(many) + " nodes connect, all served", good ? ms_text(ms_since(connecting)) : "not within 300 s");
+      malloc_trim(0);
       row("  memory a node (its client too)", std::to_string((status_kb("VmRSS:") - before) / long(many)) + " kB");
       std::vector<double> last;
       for (size_t i = 0; good && i < std::max<size_t>(edits / 5, 3); i++)
         if (const double t = edit(3, i + 1000, all, many); t >= 0) last.push_back(t);
       row("route edit to the last of " + std::to_string(many), percentiles(last));
+      row("  of which translation", percentiles({translated.end() - long(last.size()), translated.end()}));
+      last.clear();
+      for (size_t i = 0; good && i < std::max<size_t>(edits / 5, 3); i++)
+        if (const double t = edit(1, i + 2000, all, many); t >= 0) last.push_back(t);
+      row("endpoint edit to the last of " + std::to_string(many), percentiles(last));
       row("  of which translation", percentiles({translated.end() - long(last.size()), translated.end()}));
     }
     poller.request_stop();

@@ -1,8 +1,8 @@
 // The ceiling of a port: what a gateway can do on it on one core is below these figures.
 //   sluice-echo echo PORT [SECONDS] [CPU]          every frame received goes back with its MAC addresses swapped; nothing else happens
 //   sluice-echo blast PORT BYTES [SECONDS] [CPU]   the other side: sends frames of BYTES, at most kOutstanding ahead of what comes back
-// e.g. echo auto:veth0 10 1, and blast auto:veth1 64 9 0 on the peer. Each prints one line per second and a summary: frames, and TSC cycles a
-// frame in turns that had frames.
+// e.g. echo auto:veth0 10 1, and blast auto:veth1 64 9 0 on the peer. Each prints one line per second and a summary: frames, and TSC cycles
+// a frame in turns that had frames.
 #include <rte_cycles.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ using namespace sluice;
 
 namespace {
 
-constexpr unsigned kOutstanding = 512;  // below the rings of every port, so that nothing is lost for want of a descriptor
+constexpr unsigned kOutstanding = 512;   // below the rings of every port, so that nothing is lost for want of a descriptor
 constexpr uint16_t kEtherType = 0x88b5;  // IEEE: local experimental
 volatile std::sig_atomic_t stopped = 0;
 
@@ -123,8 +123,8 @@ int main(int argc, char** argv) {
   }
   const double elapsed = double(rte_rdtsc() - start) / double(hz);
   const auto& c = port.counters(0);
-  std::printf("%s %" PRIu64 " frames in %.1f s (%.0f/s), %.0f TSC cycles a frame, received %" PRIu64 ", refused %" PRIu64 ", dropped %" PRIu64
-              "\n",
+  std::printf("%s %" PRIu64 " frames in %.1f s (%.0f/s), %.0f TSC cycles a frame, received %" PRIu64 ", refused %" PRIu64
+              ", dropped %" PRIu64 "\n",
               blasts ? "came back" : "echoed", frames, elapsed, double(frames) / elapsed, frames ? double(busy) / double(frames) : 0.0,
               c.rx_frames.get(), c.tx_refused.get(), c.drops.total());
   opened->reset();

@@ -1,15 +1,21 @@
 // TCP between two stacks in memory: cycles per full segment in and out of the sender and the receiver, and per connection opened and
 // closed. The wire is a loop that finishes checksums in software, as drivers/ does for a port without offloads; its cycles are not counted.
+// And the look-up of a connection by its four-tuple, of those that are there and those that are not: "warm", the same 64 again and again;
+// "cold", 64 others after the caches were filled with something else; the median of the batches of 64, since a batch is a microsecond.
 #include <rte_eal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "dataplane/base/rng.h"
 #include "dataplane/packet/checksum.h"
 #include "dataplane/tcp/stack.h"
+#include "dataplane/tcp/table.h"
+#include "dataplane/tcp/tcb.h"
 #include "perf/micro/bench.h"
 
 namespace sluice {
@@ -131,6 +137,65 @@ void OpenAndClose(benchmark::State& state) {
   }
 }
 BENCHMARK(OpenAndClose);
+
+// The connection table as Stack has it: as many buckets as connections may be, kTcpConnectionsMax.
+struct Connections {
+  struct Entries {
+    tcp::TcbSlab& slab;
+    const tcp::TupleKey& key(uint32_t i) const { return slab.at(i)->key; }
+    uint32_t& hash_next(uint32_t i) const { return slab.at(i)->hash_next; }
+  };
+  tcp::TcbSlab slab{kTcpConnectionsMax};
+  Entries entries{slab};
+  tcp::TupleTable<Entries> table{kTcpConnectionsMax, {1, 2}, entries};
+
+  static tcp::TupleKey key(uint32_t i) {
+    return tcp::key_of({{*IpAddress::parse("10.0.0.2"), 80}, {Ipv4{0x0a000000 + i / 32'768}, uint16_t(10'000 + i % 32'768)}});
+  }
+  explicit Connections(uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+      const StreamId id = slab.alloc();
+      slab.get(id)->key = key(i);
+      table.insert(id.index);
+    }
+  }
+  ~Connections() {
+    slab.for_each([this](StreamId id, tcp::Tcb&) { slab.free(id); });
+  }
+};
+
+void fill_caches() {
+  static std::vector<uint64_t> other(128 * 1024 * 1024 / 8, 1);
+  for (size_t i = 0; i < other.size(); i += 8) other[i]++;
+}
+
+void LookUp(benchmark::State& state, bool hit, bool cold) {
+  const uint32_t n = uint32_t(state.range(0));
+  Connections c(n);
+  Rng rng(1);
+  tcp::TupleKey keys[64];
+  std::vector<unsigned long long> batches;
+  int64_t found = 0;
+  bool first = true;
+  for (auto _ : state) {
+    if (cold || first) {
+      for (auto& k : keys) k = Connections::key(rng.below(n) + (hit ? 0 : 1 << 24));
+      first = false;
+    }
+    if (cold) fill_caches();
+    benchmark::DoNotOptimize(keys);
+    const auto t0 = __rdtsc();
+    for (const auto& k : keys) found += c.table.find(k) != tcp::kNoIndex;
+    batches.push_back(__rdtsc() - t0);
+  }
+  SLUICE_ASSERT(found == (hit ? 64 * state.iterations() : 0));
+  std::ranges::nth_element(batches, batches.begin() + ptrdiff_t(batches.size() / 2));
+  state.counters["tsc"] = double(batches[batches.size() / 2]) / 64;
+}
+BENCHMARK_CAPTURE(LookUp, hit_warm, true, false)->Arg(1024)->Arg(65'536)->Iterations(20'000);
+BENCHMARK_CAPTURE(LookUp, miss_warm, false, false)->Arg(1024)->Arg(65'536)->Iterations(20'000);
+BENCHMARK_CAPTURE(LookUp, hit_cold, true, true)->Arg(1024)->Arg(65'536)->Iterations(50);
+BENCHMARK_CAPTURE(LookUp, miss_cold, false, true)->Arg(1024)->Arg(65'536)->Iterations(50);
 
 }  // namespace
 }  // namespace sluice

@@ -92,8 +92,23 @@ class World {
       client.to_send = up;
       client.to_receive = down;
       client.pause_percent = rng_.below(40);
-      client.id = stack_[0]->connect({*IpAddress::parse("10.0.0.1"), 0}, server, 3600 * kSec, now_);
+      const bool both = rng_.chance(0.15);  // both sides open at once (RFC 9293 3.5, figure 8)
+      const SocketAddress here{*IpAddress::parse("10.0.0.1"), uint16_t(both ? 2000 + i : 0)};
+      const SocketAddress there = both ? SocketAddress{server.ip, uint16_t(3000 + i)} : server;
+      client.id = stack_[0]->connect(here, there, 3600 * kSec, now_);
       if (!client.id) return fail("connect");
+      if (both) {
+        App other;
+        other.side = 1;
+        other.connection = i;
+        other.to_send = down;
+        other.to_receive = up;
+        other.pause_percent = rng_.below(40);
+        other.id = stack_[1]->connect(there, here, 3600 * kSec, now_);
+        if (!other.id) return fail("connect");
+        apps_[1].push_back(other);
+        stack_[1]->set_cookie(other.id, apps_[1].size());
+      }
       // The server learns which connection it is by the client's port.
       plan_[stack_[0]->info(client.id).local.port] = {i, down, up};
       apps_[0].push_back(client);
