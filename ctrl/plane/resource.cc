@@ -10,6 +10,7 @@
 #include "ctrl/plane/patches_apply.h"
 #include "ctrl/plane/view.h"
 #include "envoy/config/core/v3/base.pb.h"
+#include "envoy/config/route/v3/route.pb.h"
 
 namespace sluice::plane {
 namespace {
@@ -62,6 +63,21 @@ NodeInfo info(const envoy::config::core::v3::Node& n) {
   return out;
 }
 
+// HeaderMatcher.string_match in the fields that were there before it.
+void in_older_fields(envoy::config::route::v3::RouteConfiguration& r) {
+  for (auto& host : *r.mutable_virtual_hosts())
+    for (auto& route : *host.mutable_routes())
+      for (auto& h : *route.mutable_match()->mutable_headers()) {
+        if (!h.has_string_match() || h.string_match().ignore_case()) continue;
+        const auto m = h.string_match();
+        if (m.has_exact()) h.set_exact_match(m.exact());
+        else if (m.has_prefix()) h.set_prefix_match(m.prefix());
+        else if (m.has_suffix()) h.set_suffix_match(m.suffix());
+        else if (m.has_contains()) h.set_contains_match(m.contains());
+        else if (m.has_safe_regex()) *h.mutable_safe_regex_match() = m.safe_regex();
+      }
+}
+
 }  // namespace
 
 int type_of_url(std::string_view url) {
@@ -107,11 +123,14 @@ std::expected<Resources, std::string> to_resources(const Answer& a, const Resour
       messages[t].emplace(name, std::move(inner));
     }
   if (auto patched = apply_patches(a.patches, messages[0], messages[2], messages[3]); !patched) return std::unexpected(patched.error());
+  if (a.for_grpc)
+    for (auto& [name, m] : messages[3]) in_older_fields(static_cast<envoy::config::route::v3::RouteConfiguration&>(*m));
   Resources out;
   for (int t = 0; t < 4; t++)
     for (const auto& [name, m] : messages[t]) {
       Resource r{.version = {}, .value = serialized(*m)};
       r.version = content_hash(r.value.str());
+      r.by_name_only = t == 2 && a.other_names.contains(name);
       out.of[t].emplace(name, std::move(r));
     }
   seal(out, before);
