@@ -8,7 +8,9 @@
 namespace sluice::plane {
 namespace {
 std::string count(const World& w) { return std::to_string(w.configs.size()) + " objects"; }
-int64_t wall_ms() { return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+int64_t wall_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 }  // namespace
 
 Control::Control(ControlOptions options, World world)

@@ -80,7 +80,8 @@ std::string call(const std::shared_ptr<grpc::Channel>& channel, const std::map<s
 }
 
 std::string service(const std::string& name, int port) {
-  return "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " + name + ", namespace: shop}\nspec:\n  hosts: [" + name +
+  return "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " + name + ", namespace: shop}\nspec:\n  hosts: [" +
+         name +
          ".shop.svc.cluster.local]\n  location: MESH_INTERNAL\n  ports: [{number: 80, name: grpc, protocol: GRPC}]\n  resolution: STATIC\n"
          "  endpoints: [{address: 127.0.0.1, ports: {grpc: " +
          std::to_string(port) + "}}]\n---\n";
@@ -98,8 +99,8 @@ bool within(int ms, const std::function<bool()>& f) {
 TEST(GrpcClient, GrpcsOwnXdsClientFollowsPushesAndItsNackIsSeen) {
   char name[] = "/tmp/sluice-grpc-XXXXXX";
   const std::string dir = ::mkdtemp(name);
-  std::ofstream(dir + "/bootstrap.json")
-      << R"({"xds_servers": [{"server_uri": "unix:)" << dir << R"(/s", "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}],
+  std::ofstream(dir + "/bootstrap.json") << R"({"xds_servers": [{"server_uri": "unix:)" << dir
+                                         << R"(/s", "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}],
  "node": {"id": "sidecar~127.0.0.1~client.shop~shop.svc.cluster.local",
  "metadata": {"GENERATOR": "grpc", "NAMESPACE": "shop", "INSTANCE_IPS": "127.0.0.1"}}})";
   ::setenv("GRPC_XDS_BOOTSTRAP", (dir + "/bootstrap.json").c_str(), 1);
@@ -116,11 +117,12 @@ TEST(GrpcClient, GrpcsOwnXdsClientFollowsPushesAndItsNackIsSeen) {
     EXPECT_TRUE(within(5000, [&] { return server.acknowledged([](const NodeInfo&) { return true; }).all(); }));
 
     // A route by header.
-    const std::string routed =
-        both +
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: one, namespace: shop}\nspec:\n  hosts: [one.shop.svc.cluster.local]\n"
-        "  http:\n  - match: [{headers: {x-to: {exact: two}}}]\n    route: [{destination: {host: two.shop.svc.cluster.local}}]\n    corsPolicy: {allowMethods: "
-        "[GET]}\n  - route: [{destination: {host: one.shop.svc.cluster.local}}]\n---\n";
+    const std::string routed = both +
+                               "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: one, namespace: shop}\nspec:\n  "
+                               "hosts: [one.shop.svc.cluster.local]\n"
+                               "  http:\n  - match: [{headers: {x-to: {exact: two}}}]\n    route: [{destination: {host: "
+                               "two.shop.svc.cluster.local}}]\n    corsPolicy: {allowMethods: "
+                               "[GET]}\n  - route: [{destination: {host: one.shop.svc.cluster.local}}]\n---\n";
     server.replace(world(routed));
     EXPECT_TRUE(within(5000, [&] { return call(one, {{"x-to", "two"}}) == "b"; }));
     EXPECT_EQ(call(one), "a");
@@ -132,8 +134,10 @@ TEST(GrpcClient, GrpcsOwnXdsClientFollowsPushesAndItsNackIsSeen) {
 
     // Certificates of a provider that the client's bootstrap does not have: the reason of its refusal is known, what it had stays.
     const auto with_policy = [&](const std::string& policy) {
-      return moved + "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: one, namespace: shop}\nspec:\n  host: "
-                     "one.shop.svc.cluster.local\n  trafficPolicy: {" + policy + "}\n";
+      return moved +
+             "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: one, namespace: shop}\nspec:\n  host: "
+             "one.shop.svc.cluster.local\n  trafficPolicy: {" +
+             policy + "}\n";
     };
     server.replace(world(with_policy("tls: {mode: ISTIO_MUTUAL}")));
     std::string reason;

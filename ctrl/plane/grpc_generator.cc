@@ -3,10 +3,12 @@
 //              fault and router, routes by RDS. The short names by which the Node's namespace knows a service ("web:80", "web.shop:80") are
 //              listeners too, for who asks for them by name.
 //   Route      outbound|PORT||HOST: the routes of the VirtualService of the host that is bound to the mesh, else everything to the service.
-//   Cluster    outbound|PORT|SUBSET|HOST, EDS; a ring hash if the DestinationRule has one (gRPC knows no other than round robin besides), and
+//   Cluster    outbound|PORT|SUBSET|HOST, EDS; a ring hash if the DestinationRule has one (gRPC knows no other than round robin besides),
+//   and
 //              for ISTIO_MUTUAL certificates of the client's own provider "default".
-// Header matches are said in Envoy's older fields (exact_match, not string_match): gRPC 1.51 refuses a route for the newer, and none refuses
-// the older. What a gRPC client would refuse is left out: CORS, other balancers, pools, outliers. Inbound listeners (gRPC servers) are not made.
+// Header matches are said in Envoy's older fields (exact_match, not string_match): gRPC 1.51 refuses a route for the newer, and none
+// refuses the older. What a gRPC client would refuse is left out: CORS, other balancers, pools, outliers. Inbound listeners (gRPC servers)
+// are not made.
 #include <algorithm>
 
 #include "ctrl/plane/endpoints.h"
@@ -118,9 +120,9 @@ Json certificates_of_the_client(const View& v, const Service& s) {
   const Object context{
       {"commonTlsContext",
        Object{{"tlsCertificateCertificateProviderInstance", Object{{"instanceName", "default"}, {"certificateName", "default"}}},
-              {"combinedValidationContext",
-               Object{{"defaultValidationContext", validation},
-                      {"validationContextCertificateProviderInstance", Object{{"instanceName", "default"}, {"certificateName", "ROOTCA"}}}}}}}};
+              {"combinedValidationContext", Object{{"defaultValidationContext", validation},
+                                                   {"validationContextCertificateProviderInstance",
+                                                    Object{{"instanceName", "default"}, {"certificateName", "ROOTCA"}}}}}}}};
   return extension("envoy.transport_sockets.tls", "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", context);
 }
 

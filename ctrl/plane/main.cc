@@ -95,7 +95,9 @@ int main(int argc, char** argv) {
   run->add_option("--tls-cert", options.cert, "our certificate chain (PEM)");
   run->add_option("--tls-key", options.key, "its key (PEM)");
   run->add_option("--admin", admin, "unix:PATH: nodes and what they acknowledged (sluicectl nodes), metrics");
-  run->add_option("--max-streams", options.streams_max, "ADS streams at once; further ones are refused")->check(CLI::Range(1, 1'000'000))->capture_default_str();
+  run->add_option("--max-streams", options.streams_max, "ADS streams at once; further ones are refused")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
   run->add_option("--debounce", options.debounce_ms, "ms: the changes of so long after a push to a node go together")
       ->check(CLI::Range(0, 60'000))
       ->capture_default_str();
@@ -107,7 +109,8 @@ int main(int argc, char** argv) {
   }
   options.translation.deny_by_default = authorization == "deny";
   const auto problems = [](const std::string& text) { std::cerr << text << std::flush; };
-  if (run->parsed()) return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .admin = admin, .say = say, .problems = problems});
+  if (run->parsed())
+    return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .admin = admin, .say = say, .problems = problems});
   Loaded loaded = load_directory(dir, mesh);
   check_patches(loaded);
   problems(render(loaded.issues));

@@ -33,7 +33,8 @@ std::string nodes_text(std::span<const NodeStatus> nodes, int64_t now_ms) {
                     std::to_string(std::ranges::count_if(nodes, [](const NodeStatus& n) { return n.acknowledged; })) +
                     " have acknowledged the newest version\n";
   for (const NodeStatus& n : nodes) {
-    out += n.node.id + "  " + state_of(n) + "  " + (n.delta ? "delta" : "sotw") + ", connected " + std::to_string((now_ms - n.connected_ms) / 1000) + " s";
+    out += n.node.id + "  " + state_of(n) + "  " + (n.delta ? "delta" : "sotw") + ", connected " +
+           std::to_string((now_ms - n.connected_ms) / 1000) + " s";
     if (!n.identity.empty()) out += ", " + n.identity;
     if (n.writing_ms > 0) out += ", takes nothing for " + std::to_string(n.writing_ms) + " ms";
     out += "\n";
@@ -41,7 +42,8 @@ std::string nodes_text(std::span<const NodeStatus> nodes, int64_t now_ms) {
       const TypeReport& r = n.types[size_t(t)];
       if (!r.asked) continue;
       out += "  " + std::string(kShort[t]) + "  " + (r.wildcard ? "*" : std::to_string(r.names) + " names") + "  sent " +
-             (r.sent_version.empty() ? "-" : r.sent_version) + "  acknowledged " + (r.acknowledged_version.empty() ? "-" : r.acknowledged_version);
+             (r.sent_version.empty() ? "-" : r.sent_version) + "  acknowledged " +
+             (r.acknowledged_version.empty() ? "-" : r.acknowledged_version);
       if (r.pending != 0) out += "  " + std::to_string(r.pending) + " pending";
       if (refuses(r)) out += "\n       refused " + r.nack_version + ": " + one_line(r.nack_reason);
       out += "\n";
@@ -92,7 +94,8 @@ std::string control_metrics(std::span<const NodeStatus> nodes, const ServerCount
   m.family("sluice_control_streams_total", "counter", "ADS streams opened");
   m.sample("sluice_control_streams_total", {}, c.streams);
   m.family("sluice_control_refused_streams_total", "counter", "ADS streams that we ended, by reason");
-  for (int r = 0; r < kRefusals; r++) m.sample("sluice_control_refused_streams_total", {{"reason", name_of(Refusal(r))}}, c.refused[size_t(r)]);
+  for (int r = 0; r < kRefusals; r++)
+    m.sample("sluice_control_refused_streams_total", {{"reason", name_of(Refusal(r))}}, c.refused[size_t(r)]);
   const auto by_type = [&](std::string_view name, std::string_view help, const std::array<uint64_t, kTypes>& values) {
     m.family(name, "counter", help);
     for (int t = 0; t < kTypes; t++) m.sample(name, {{"type", kShort[t]}}, values[size_t(t)]);

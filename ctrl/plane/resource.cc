@@ -86,8 +86,8 @@ int type_of_url(std::string_view url) {
   return it == std::end(kTypeNames) ? -1 : int(it - std::begin(kTypeNames));
 }
 
-// FNV-1a over 64 bits, twice mixed: versions are compared for equality only, and by a client that trusts us; who asks for two names with one
-// hash gets what it did not ask for, and nobody else does.
+// FNV-1a over 64 bits, twice mixed: versions are compared for equality only, and by a client that trusts us; who asks for two names with
+// one hash gets what it did not ask for, and nobody else does.
 uint64_t name_hash(std::string_view s) {
   uint64_t h = 0xcbf29ce484222325;
   for (const char c : s) h = (h ^ uint8_t(c)) * 0x100000001b3;

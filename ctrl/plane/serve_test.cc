@@ -28,9 +28,11 @@ std::string yaml(int port, size_t services = 1) {
       std::to_string(port) + ", name: http, protocol: HTTP}\n    hosts: ['*']\n";
   for (size_t i = 0; i < services; i++) {
     const std::string name = "s" + std::to_string(i);
-    out += "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " + name + ", namespace: shop}\nspec:\n  hosts: [" + name +
+    out += "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " + name +
+           ", namespace: shop}\nspec:\n  hosts: [" + name +
            ".example.com]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: STATIC\n  endpoints: [{address: 10.0.0.1}]\n";
-    out += "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " + name + ", namespace: shop}\nspec:\n  hosts: [" + name +
+    out += "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " + name +
+           ", namespace: shop}\nspec:\n  hosts: [" + name +
            ".example.com]\n  gateways: [edge]\n  http: [{route: [{destination: {host: " + name + ".example.com}}]}]\n";
   }
   return out;
@@ -60,7 +62,8 @@ struct Ads {
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     if (window != 0) arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, window), arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     arguments.SetMaxReceiveMessageSize(-1);
-    stub = ds::AggregatedDiscoveryService::NewStub(grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
+    stub =
+        ds::AggregatedDiscoveryService::NewStub(grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     if constexpr (std::is_same_v<Request, ds::DeltaDiscoveryRequest>) stream = stub->DeltaAggregatedResources(&context);
     else stream = stub->StreamAggregatedResources(&context);
@@ -125,7 +128,9 @@ struct ServeTest : testing::Test {
     for (; ms > 0 && !f(); ms -= 5) std::this_thread::sleep_for(milliseconds(5));
     return f();
   }
-  bool acknowledged() { return server->acknowledged([](const NodeInfo&) { return true; }).all(); }
+  bool acknowledged() {
+    return server->acknowledged([](const NodeInfo&) { return true; }).all();
+  }
 };
 
 TEST_F(ServeTest, StateOfTheWorldIsServedBesideDelta) {

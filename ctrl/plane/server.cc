@@ -1,6 +1,7 @@
 // A stream's life: a request comes (one gRPC thread at a time), is taken by the state machine, and what it is owed of the version that the
-// stream has *seen* is queued. The pusher moves streams to newer versions: it alone does, so that debouncing holds and no older world follows
-// a newer one. While something is queued nothing more is: the stream is behind, and goes straight to the newest when its queue is out.
+// stream has *seen* is queued. The pusher moves streams to newer versions: it alone does, so that debouncing holds and no older world
+// follows a newer one. While something is queued nothing more is: the stream is behind, and goes straight to the newest when its queue is
+// out.
 #include "ctrl/plane/server.h"
 
 #include <grpcpp/grpcpp.h>
@@ -60,7 +61,8 @@ class NoStream final : public Reactor {
 }  // namespace
 
 std::string_view name_of(Refusal r) {
-  static constexpr std::string_view kNames[] = {"no_node", "not_an_ads_message", "identity", "streams_max", "names_max", "draining", "stalled"};
+  static constexpr std::string_view kNames[] = {"no_node",   "not_an_ads_message", "identity", "streams_max",
+                                                "names_max", "draining",           "stalled"};
   static_assert(std::size(kNames) == kRefusals);
   return kNames[size_t(r)];
 }
@@ -68,7 +70,8 @@ std::string_view name_of(Refusal r) {
 struct Server::State {
   class Stream;
   using Base = ds::AggregatedDiscoveryService;
-  class Service final : public Base::WithRawCallbackMethod_StreamAggregatedResources<Base::WithRawCallbackMethod_DeltaAggregatedResources<Base::Service>> {
+  class Service final
+      : public Base::WithRawCallbackMethod_StreamAggregatedResources<Base::WithRawCallbackMethod_DeltaAggregatedResources<Base::Service>> {
    public:
     explicit Service(State& s) : s_(s) {}
     Reactor* DeltaAggregatedResources(grpc::CallbackServerContext* context) override { return s_.open(context, true); }
@@ -279,7 +282,8 @@ class Server::State::Stream final : public Reactor {
   std::optional<NodeStatus> status() const {
     const std::lock_guard lock(mutex_);
     if (!known_ || finish_asked_) return std::nullopt;
-    NodeStatus n{.node = node_, .identity = identity_, .peer = peer_, .delta = delta_, .connected_ms = connected_ms_, .last_nack_ms = last_nack_ms_};
+    NodeStatus n{
+        .node = node_, .identity = identity_, .peer = peer_, .delta = delta_, .connected_ms = connected_ms_, .last_nack_ms = last_nack_ms_};
     if (!queue_.empty()) n.writing_ms = std::chrono::duration_cast<milliseconds>(Clock::now() - write_began_).count();
     n.acknowledged = acknowledged_locked();
     for (int t = 0; t < kTypes; t++) n.types[size_t(t)] = stream_->report(t);
@@ -309,7 +313,8 @@ class Server::State::Stream final : public Reactor {
       if (its_ns != node.ns || (!node.service_account.empty() && its_sa != node.service_account)) {
         s_.log("refused node " + node.id + ": it claims " + node.ns + "/" + node.service_account + ", its certificate says " +
                (identity_.empty() ? "nothing" : identity_));
-        refuse(Refusal::kIdentity, {grpc::StatusCode::PERMISSION_DENIED, "the Node's namespace or service account is not its certificate's"});
+        refuse(Refusal::kIdentity,
+               {grpc::StatusCode::PERMISSION_DENIED, "the Node's namespace or service account is not its certificate's"});
         return false;
       }
     }

@@ -9,8 +9,8 @@
 //
 // Thread: replace(), drain(), nodes(), acknowledged(), counters() from any. Streams live on gRPC's threads, each under its own lock; a
 // thread of the server's translates what is new and pushes it.
-// Limits: streams_max (RESOURCE_EXHAUSTED), kNamesPerStreamMax (RESOURCE_EXHAUSTED), kRequestBytesMax of one request (gRPC ends the stream),
-// kIdleKindsMax translations that nobody uses.
+// Limits: streams_max (RESOURCE_EXHAUSTED), kNamesPerStreamMax (RESOURCE_EXHAUSTED), kRequestBytesMax of one request (gRPC ends the
+// stream), kIdleKindsMax translations that nobody uses.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -31,9 +31,9 @@ constexpr int kRequestBytesMax = 16 << 20;
 constexpr size_t kIdleKindsMax = 16;
 
 struct ServerOptions {
-  std::string listen;         // "unix:PATH" or "IP:PORT"
-  std::string ca, cert, key;  // PEM files: mutual TLS; empty: plain
-  bool certificate_optional = false;                // TLS without a client certificate is let in, for `more` to judge; xDS is not served to it
+  std::string listen;                 // "unix:PATH" or "IP:PORT"
+  std::string ca, cert, key;          // PEM files: mutual TLS; empty: plain
+  bool certificate_optional = false;  // TLS without a client certificate is let in, for `more` to judge; xDS is not served to it
   std::function<void(grpc::ServerBuilder&)> more;  // registers further services on the same address
   TranslateOptions translation;
   size_t streams_max = 4096;
@@ -61,10 +61,10 @@ struct ServerCounters {
   uint64_t streams = 0;                       // opened
   std::array<uint64_t, kRefusals> refused{};  // streams that we ended
   std::array<uint64_t, kTypes> answers{}, acks{}, nacks{};
-  uint64_t pushes = 0;           // to a node, of a changed world
-  uint64_t worlds = 0;           // replace()
-  uint64_t translations = 0;     // kinds of Nodes times worlds
-  int64_t translate_us = 0;      // the last one, with its protobuf
+  uint64_t pushes = 0;        // to a node, of a changed world
+  uint64_t worlds = 0;        // replace()
+  uint64_t translations = 0;  // kinds of Nodes times worlds
+  int64_t translate_us = 0;   // the last one, with its protobuf
 };
 
 class Server {

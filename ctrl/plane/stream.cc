@@ -104,8 +104,8 @@ bool SotwStream::take(const StreamRequest& r) {
     if (r.error.empty()) t.acknowledged(r.nonce);
     else t.refused(r.nonce, r.error, type);
     if (!newest) {
-      // Stale: a newer answer is on its way, and this is not answered. INTERPRETATION(missing): a refusal is noted, and names that the client
-      // has given up are given up, or it would not get them back when it asks again with its next ACK.
+      // Stale: a newer answer is on its way, and this is not answered. INTERPRETATION(missing): a refusal is noted, and names that the
+      // client has given up are given up, or it would not get them back when it asks again with its next ACK.
       t.narrow(r.subscribe);
       return true;
     }

@@ -2,9 +2,9 @@
 // asked for, what it was sent, what it owes. Requests in, answers out, no gRPC, no clock, no lock. A version is the content's hash, so that
 // every instance on one directory says the same, and a client that comes back by delta gets only what it does not have.
 //
-// Of both: order of the answers CDS, EDS, LDS, RDS; a cluster that is sent again brings its endpoints with it, changed or not (a client that
-// warms the cluster waits for them); clusters and endpoints that are gone are said after the listeners and routes of the same push. A NACK
-// is noted, and nothing is sent for it until the content changes. Types that are not ours are ignored.
+// Of both: order of the answers CDS, EDS, LDS, RDS; a cluster that is sent again brings its endpoints with it, changed or not (a client
+// that warms the cluster waits for them); clusters and endpoints that are gone are said after the listeners and routes of the same push. A
+// NACK is noted, and nothing is sent for it until the content changes. Types that are not ours are ignored.
 #pragma once
 #include <array>
 
@@ -40,7 +40,8 @@ class AdsStream {
 
  protected:
   bool within_limits() const;
-  StreamAnswer& answer(std::vector<StreamAnswer>& out, int type, const Resources& current, std::vector<Item> items, std::vector<std::string> removed);
+  StreamAnswer& answer(std::vector<StreamAnswer>& out, int type, const Resources& current, std::vector<Item> items,
+                       std::vector<std::string> removed);
   std::array<Subscription, kTypes> types_;
   uint64_t nonce_ = 0;
 };
@@ -51,10 +52,10 @@ class DeltaStream final : public AdsStream {
   std::vector<StreamAnswer> answers(const Current& current) override;
 };
 
-// Clusters and listeners: every answer is the whole of what was asked for, and what is not in it is gone. Endpoints and routes: what changed
-// or was asked for; they go with their parents, nothing is said. An empty list of names: the first time a wildcard (clusters, listeners),
-// after names, or of endpoints and routes, nothing any more. A request whose nonce is not that of the newest answer is stale and
-// not answered.
+// Clusters and listeners: every answer is the whole of what was asked for, and what is not in it is gone. Endpoints and routes: what
+// changed or was asked for; they go with their parents, nothing is said. An empty list of names: the first time a wildcard (clusters,
+// listeners), after names, or of endpoints and routes, nothing any more. A request whose nonce is not that of the newest answer is stale
+// and not answered.
 class SotwStream final : public AdsStream {
  public:
   [[nodiscard]] bool take(const StreamRequest& r) override;

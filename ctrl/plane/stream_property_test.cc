@@ -1,9 +1,9 @@
-// Generated schedules of an ADS stream, delta and SotW, with a model client and two FIFO wires. A schedule is one seed: SLUICE_ADS_SEED=N runs
-// that one alone, SLUICE_ADS_SCHEDULES=N as many.
+// Generated schedules of an ADS stream, delta and SotW, with a model client and two FIFO wires. A schedule is one seed: SLUICE_ADS_SEED=N
+// runs that one alone, SLUICE_ADS_SCHEDULES=N as many.
 //
-// Drawn: changes of the world between any two messages, pushes that are late or gathered (the known change is given, an older one, or none),
-// names and wildcards asked for, given up and asked again, resources that the client refuses, streams that end at any moment and go on at
-// another instance with what the client has.
+// Drawn: changes of the world between any two messages, pushes that are late or gathered (the known change is given, an older one, or
+// none), names and wildcards asked for, given up and asked again, resources that the client refuses, streams that end at any moment and go
+// on at another instance with what the client has.
 //
 // Judges, none of which shares code with the stream:
 //   the push      order, nonces, whole worlds of SotW, nothing sent or removed that was not due
@@ -66,7 +66,7 @@ class Schedule {
     std::string nonce;  // SotW: of the last answer that came
     bool covers(const std::string& n) const { return wildcard || names.contains(n); }
   };
-  struct Known {  // what the stream was told and what it told, as the judge reads the messages
+  struct Known {                                          // what the stream was told and what it told, as the judge reads the messages
     bool wildcard = false, asked = false, again = false;  // again: the wildcard was taken again; a removal too many does no harm
     Names names, due_again;
     Versions told;
@@ -106,7 +106,8 @@ class Schedule {
     seal(r, current_.resources.get());
     auto next = std::make_shared<const Resources>(std::move(r));
     current_.change = nullptr;
-    if (current_.resources != nullptr && rng_.chance(0.7)) current_.change = std::make_shared<const Change>(difference(current_.resources, *next));
+    if (current_.resources != nullptr && rng_.chance(0.7))
+      current_.change = std::make_shared<const Change>(difference(current_.resources, *next));
     current_.resources = std::move(next);
   }
 
@@ -143,7 +144,9 @@ class Schedule {
       if (full(t) && rng_.chance(0.6)) c.wildcard = true;
       else c.names.insert(name(t));
       c.had_names = !c.wildcard;
-      if (delta_) r.subscribe = c.wildcard ? std::vector<std::string>{rng_.chance(0.5) ? "*" : ""} : std::vector<std::string>(c.names.begin(), c.names.end());
+      if (delta_)
+        r.subscribe =
+            c.wildcard ? std::vector<std::string>{rng_.chance(0.5) ? "*" : ""} : std::vector<std::string>(c.names.begin(), c.names.end());
       if (delta_ && c.wildcard && r.subscribe[0].empty()) r.subscribe.clear();
       if (!delta_) r.subscribe = {c.names.begin(), c.names.end()};
       up_.push_back(std::move(r));
@@ -231,7 +234,8 @@ class Schedule {
         if (n != "*") k.names.erase(n), k.due_again.insert(n);
     } else {
       Names now{r.subscribe.begin(), r.subscribe.end()};
-      if (!first && !r.nonce.empty() && r.nonce != k.nonce) std::erase_if(now, [&](const std::string& n) { return !k.names.contains(n); });  // stale
+      if (!first && !r.nonce.empty() && r.nonce != k.nonce)
+        std::erase_if(now, [&](const std::string& n) { return !k.names.contains(n); });  // stale
       for (const std::string& n : now)
         if (!k.names.contains(n)) k.due_again.insert(n);
       k.names = now;
@@ -264,7 +268,8 @@ class Schedule {
     for (int t = 0; t < kTypes; t++) {
       Known& k = known_[t];
       if (k.asked) k.due_again.clear(), k.again = false;
-      if (!delta_ && !full(t)) std::erase_if(k.told, [&](const auto& x) { return !current_.resources->of[t].contains(x.first); });  // in silence
+      if (!delta_ && !full(t))
+        std::erase_if(k.told, [&](const auto& x) { return !current_.resources->of[t].contains(x.first); });  // in silence
     }
   }
   void judge(const Message& m, const Names& clusters) {
@@ -330,9 +335,9 @@ class Schedule {
     Current other{current_.resources, nullptr};
     current_.change = nullptr, current_.resources = nullptr;
     publish();
-    for (int t = 0; t < kTypes; t++) must(current_.resources->version[t] == other.resources->version[t], "another version of the same world");
-    for (OfType& c : client_)
-      std::erase_if(c.names, [&](const std::string& n) { return !c.held.contains(n); });
+    for (int t = 0; t < kTypes; t++)
+      must(current_.resources->version[t] == other.resources->version[t], "another version of the same world");
+    for (OfType& c : client_) std::erase_if(c.names, [&](const std::string& n) { return !c.held.contains(n); });
     connect();
     while (!up_.empty()) {
       must(stream_->take(up_.front()), "the stand-by ends the stream");

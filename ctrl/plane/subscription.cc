@@ -60,7 +60,8 @@ bool Change::empty() const {
 Change difference(std::shared_ptr<const Resources> from, const Resources& to) {
   Change c;
   for (int t = 0; t < kTypes; t++)
-    each_difference(from->of[t], to.of[t], [&](const std::string& name, const Resource*, const Resource*) { c.touched[t].push_back(name); });
+    each_difference(from->of[t], to.of[t],
+                    [&](const std::string& name, const Resource*, const Resource*) { c.touched[t].push_back(name); });
   c.from = std::move(from);
   return c;
 }
@@ -120,9 +121,7 @@ void Subscription::narrow(std::span<const std::string> names) {
   std::erase_if(fresh_, [&](const std::string& n) { return !named(name_hash(n)); });
 }
 
-void Subscription::again(std::string_view name) {
-  again_.emplace(name);
-}
+void Subscription::again(std::string_view name) { again_.emplace(name); }
 
 Due Subscription::due(const Current& current, int type) {
   const Resources& now = *current.resources;

@@ -34,11 +34,11 @@ struct Item {
   const Resource* resource;
 };
 struct Due {
-  std::vector<Item> changed;                                    // in the order of names
-  std::vector<std::string> gone;                                // had by the client
-  std::vector<std::string> missing;                             // asked for since the last time, and not there
-  bool first = false;                                           // nothing was ever answered
-  bool resumed = false;                                         // the client came with what it has
+  std::vector<Item> changed;         // in the order of names
+  std::vector<std::string> gone;     // had by the client
+  std::vector<std::string> missing;  // asked for since the last time, and not there
+  bool first = false;                // nothing was ever answered
+  bool resumed = false;              // the client came with what it has
   bool nothing() const { return changed.empty() && gone.empty() && missing.empty(); }
 };
 
@@ -46,11 +46,11 @@ struct Due {
 struct TypeReport {
   bool asked = false, wildcard = false;
   size_t names = 0;
-  std::string sent_version, sent_nonce;          // of the newest answer
-  std::string acknowledged_version;              // of the newest answer that was acknowledged
-  std::string nack_reason, nack_version;         // of the last NACK, until what it refused is accepted or gone
+  std::string sent_version, sent_nonce;   // of the newest answer
+  std::string acknowledged_version;       // of the newest answer that was acknowledged
+  std::string nack_reason, nack_version;  // of the last NACK, until what it refused is accepted or gone
   uint64_t answers = 0, acks = 0, nacks = 0;
-  size_t pending = 0;                            // answers without an ACK or NACK
+  size_t pending = 0;  // answers without an ACK or NACK
 };
 
 class Subscription {
@@ -61,8 +61,8 @@ class Subscription {
   bool covers(const Resource& r) const { return (wildcard_ && !r.by_name_only) || named(r.name_hash); }
   // The first request of the type on this stream; what the client says that it has (delta).
   void open(std::map<std::string, std::string> had = {});
-  void set_wildcard(bool on, int type);              // on again: all is due again
-  void add(std::span<const std::string> names);      // asked for again: due again
+  void set_wildcard(bool on, int type);          // on again: all is due again
+  void add(std::span<const std::string> names);  // asked for again: due again
   void drop(std::span<const std::string> names);
   void replace(std::span<const std::string> names);  // SotW: these and no others; only added ones are due
   void narrow(std::span<const std::string> names);   // no others than these
@@ -95,15 +95,15 @@ class Subscription {
   bool named(uint64_t hash) const;
   bool take(const std::string& nonce);  // out of pending_, into taken_
   bool asked_ = false, wildcard_ = false, answered_ = false;
-  std::vector<uint64_t> names_;              // sorted
+  std::vector<uint64_t> names_;               // sorted
   std::set<std::string, std::less<>> fresh_;  // asked for since the last answer: due whatever the client has, or said to be missing
   std::set<std::string, std::less<>> again_;  // due whatever the client has
-  std::map<std::string, std::string> had_;   // until the first answer
-  std::shared_ptr<const Resources> base_;    // the client has what is in scope of it
+  std::map<std::string, std::string> had_;    // until the first answer
+  std::shared_ptr<const Resources> base_;     // the client has what is in scope of it
   std::deque<Pending> pending_;
   std::map<std::string, std::string, std::less<>> refused_;  // name -> nonce of the answer that has it again, or ""
-  bool refused_other_ = false;               // a NACK that named nothing that we know
-  Pending taken_;                            // scratch
+  bool refused_other_ = false;                               // a NACK that named nothing that we know
+  Pending taken_;                                            // scratch
   TypeReport report_;
 };
 

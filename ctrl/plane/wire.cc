@@ -51,7 +51,8 @@ void put_until_value(std::string& out, std::string_view url, const Item& i, bool
 
 grpc::Slice reference(std::shared_ptr<const std::string> bytes) {
   auto* held = new std::shared_ptr<const std::string>(std::move(bytes));
-  return {const_cast<char*>((*held)->data()), (*held)->size(), [](void* p) { delete static_cast<std::shared_ptr<const std::string>*>(p); }, held};
+  return {const_cast<char*>((*held)->data()), (*held)->size(), [](void* p) { delete static_cast<std::shared_ptr<const std::string>*>(p); },
+          held};
 }
 
 std::string url_of(int type) { return std::string(kTypePrefix) + std::string(kTypeNames[type]); }

@@ -1,6 +1,6 @@
 // ADS messages as gRPC's bytes. Requests are parsed by protobuf; answers are put together by hand, so that the resources in them are
-// references to the bytes that the world's version holds and not copies: a thousand nodes that are sent the same 10 MB share them. Inside of
-// server.cc.
+// references to the bytes that the world's version holds and not copies: a thousand nodes that are sent the same 10 MB share them. Inside
+// of server.cc.
 #pragma once
 #include <grpcpp/support/byte_buffer.h>
 

@@ -39,11 +39,12 @@ constexpr size_t kPerFile = 100;
 std::string service(size_t i, int route, int endpoint) {
   const std::string n = std::to_string(i), host = "s" + n + ".mesh.example.com";
   return "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s" + n + ", namespace: shop}\nspec:\n  hosts: [" + host +
-         "]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: STATIC\n  endpoints:\n  - {address: 10." + std::to_string(i / 250 % 250) +
-         "." + std::to_string(i % 250) + ".1}\n  - {address: 10.0.1." + std::to_string(endpoint % 250 + 1) +
-         "}\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: s" + n + ", namespace: shop}\nspec:\n  hosts: [" + host +
-         "]\n  gateways: [edge]\n  http:\n  - match: [{uri: {prefix: /v" + std::to_string(route) + "}}]\n    route: [{destination: {host: " + host +
-         "}}]\n  - route: [{destination: {host: " + host + "}}]\n---\n";
+         "]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: STATIC\n  endpoints:\n  - {address: 10." +
+         std::to_string(i / 250 % 250) + "." + std::to_string(i % 250) + ".1}\n  - {address: 10.0.1." + std::to_string(endpoint % 250 + 1) +
+         "}\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: s" + n +
+         ", namespace: shop}\nspec:\n  hosts: [" + host + "]\n  gateways: [edge]\n  http:\n  - match: [{uri: {prefix: /v" +
+         std::to_string(route) + "}}]\n    route: [{destination: {host: " + host + "}}]\n  - route: [{destination: {host: " + host +
+         "}}]\n---\n";
 }
 struct Directory {
   std::string dir;
@@ -58,18 +59,17 @@ struct Directory {
   }
   void make() const {
     std::filesystem::create_directories(dir + "/istio");
-    std::ofstream(dir + "/istio/gateway.yaml")
-        << "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  selector: {istio: ingressgateway}\n"
-           "  servers:\n  - port: {number: 80, name: http, protocol: HTTP}\n    hosts: ['*']\n";
+    std::ofstream(dir + "/istio/gateway.yaml") << "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: "
+                                                  "shop}\nspec:\n  selector: {istio: ingressgateway}\n"
+                                                  "  servers:\n  - port: {number: 80, name: http, protocol: HTTP}\n    hosts: ['*']\n";
     for (size_t f = 0; f * kPerFile < services; f++) write(f);
   }
 };
 
 // ---- a node
-constexpr const char* kUrls[kTypes] = {"type.googleapis.com/envoy.config.cluster.v3.Cluster",
-                                       "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-                                       "type.googleapis.com/envoy.config.listener.v3.Listener",
-                                       "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"};
+constexpr const char* kUrls[kTypes] = {
+    "type.googleapis.com/envoy.config.cluster.v3.Cluster", "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+    "type.googleapis.com/envoy.config.listener.v3.Listener", "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"};
 // What all nodes wait for: answers of a type since the last reset.
 struct Arrivals {
   std::mutex mutex;
@@ -232,7 +232,10 @@ int run(size_t services, size_t many, size_t edits) {
   {
     Arrivals one;
     const auto began = Clock::now();
-    auto control = Control::start({.dir = d.dir + "/istio", .mesh = "", .server = {.listen = "unix:" + socket, .streams_max = many + 16}, .say = say,
+    auto control = Control::start({.dir = d.dir + "/istio",
+                                   .mesh = "",
+                                   .server = {.listen = "unix:" + socket, .streams_max = many + 16},
+                                   .say = say,
                                    .problems = [&](const std::string& s) { trouble += s; }});
     if (!control) {
       std::cerr << control.error() << "\n" << trouble << "\n";
@@ -319,13 +322,15 @@ int main(int argc, char** argv) {
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
-  std::printf("%s; %ld cores; commit %s; load %s\n", first_line("sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1").c_str(), sysconf(_SC_NPROCESSORS_ONLN),
-              first_line("git rev-parse --short HEAD 2>/dev/null").c_str(), first_line("cut -d' ' -f1-3 /proc/loadavg").c_str());
+  std::printf("%s; %ld cores; commit %s; load %s\n", first_line("sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1").c_str(),
+              sysconf(_SC_NPROCESSORS_ONLN), first_line("git rev-parse --short HEAD 2>/dev/null").c_str(),
+              first_line("cut -d' ' -f1-3 /proc/loadavg").c_str());
   std::fflush(stdout);
   // Each size in a process of its own: VmHWM is of a process.
   if (services.size() == 1) return run(services[0], many, edits);
   for (const size_t n : services) {
-    const std::string command = std::string(argv[0]) + " --services " + std::to_string(n) + " --nodes " + std::to_string(many) + " --edits " + std::to_string(edits);
+    const std::string command = std::string(argv[0]) + " --services " + std::to_string(n) + " --nodes " + std::to_string(many) +
+                                " --edits " + std::to_string(edits);
     if (std::system((command + " | tail -n +2").c_str()) != 0) return 1;
   }
   return 0;

@@ -1,6 +1,6 @@
-// The gateway's xDS client (ctrl/xds) over gRPC, following whatever server is at ADDRESS: xds_follow ADDRESS [REFUSED_NAME]. It asks for what
-// the gateway would (endpoints of clusters, routes of listeners) and refuses a resource of that name. On stdout: `apply TYPE NAME HASH`,
-// `remove TYPE NAME`, `connected`, `closed REASON`. Ends when stdin does.
+// The gateway's xDS client (ctrl/xds) over gRPC, following whatever server is at ADDRESS: xds_follow ADDRESS [REFUSED_NAME]. It asks for
+// what the gateway would (endpoints of clusters, routes of listeners) and refuses a resource of that name. On stdout: `apply TYPE NAME
+// HASH`, `remove TYPE NAME`, `connected`, `closed REASON`. Ends when stdin does.
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
