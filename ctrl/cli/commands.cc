@@ -40,6 +40,18 @@ int status(const std::string& socket, bool json, Streams s) {
   return state != r->headers.end() && state->second == "refused" ? kSecurityRefused : kOk;
 }
 
+int nodes(const std::string& socket, bool json, Streams s) {
+  const auto r = admin::ask_unix(socket.starts_with("unix:") ? socket.substr(5) : socket, "GET", json ? "/nodes?format=json" : "/nodes");
+  if (!r || r->status != 200) {
+    s.err << "sluicectl: "
+          << (r ? "/nodes: " + std::to_string(r->status) + " " + r->body : r.error() + " (sluice-control run --admin unix:PATH)") << "\n";
+    return kFailed;
+  }
+  s.out << r->body;
+  const auto state = r->headers.find("x-sluice-status");
+  return state != r->headers.end() && state->second == "refused" ? kSecurityRefused : kOk;
+}
+
 int check(const std::string& dir, const std::string& mesh, Streams s) {
   plane::Loaded l;
   if (dir == "-") {

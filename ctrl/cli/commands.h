@@ -17,6 +17,8 @@ struct Streams {
 };
 
 int status(const std::string& socket, bool json, Streams s);
+// The nodes of a sluice-control; kSecurityRefused while one of them refuses what it was sent.
+int nodes(const std::string& socket, bool json, Streams s);
 // Prints the body of METHOD target; anything but 200 is a failure.
 int print(const std::string& socket, const std::string& method, const std::string& target, Streams s);
 

@@ -9,7 +9,9 @@ int main(int argc, char** argv) {
   using namespace sluice::cli;
   CLI::App app{"sluicectl: look at and steer a Sluice gateway"};
   app.require_subcommand(1);
-  app.footer("Exit codes: 0 good, 1 it could not be done, 2 wrong usage, 3 status: a security resource is refused");
+  app.footer(
+      "Exit codes: 0 good, 1 it could not be done, 2 wrong usage, 3 status: a security resource is refused; nodes: one refuses what it was "
+      "sent");
   std::string socket = "/run/sluice/admin.sock";
   app.add_option("-s,--socket", socket, "the gateway's admin socket")->envname("SLUICE_ADMIN_SOCKET")->capture_default_str();
   const Streams streams{std::cout, std::cerr};
@@ -33,6 +35,15 @@ int main(int argc, char** argv) {
   app.add_subcommand("drain", "stop accepting, finish what is in flight")->callback([&] {
     code = print(socket, "POST", "/drain_listeners", streams);
   });
+
+  std::string control = "/run/sluice/control.sock";
+  auto* nodes = app.add_subcommand(
+      "nodes", "the gateways of a sluice-control: what each was sent, acknowledged and refused; exit code 3 while one refuses");
+  nodes->add_option("-c,--control", control, "the admin socket of sluice-control (its --admin)")
+      ->envname("SLUICE_CONTROL_SOCKET")
+      ->capture_default_str();
+  nodes->add_flag("--json", json, "as JSON");
+  nodes->callback([&] { code = sluice::cli::nodes(control, json, streams); });
 
   std::string folder, mesh;
   auto* check_command =

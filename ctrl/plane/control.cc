@@ -1,8 +1,16 @@
 #include "ctrl/plane/control.h"
 
+#include <chrono>
+
+#include "ctrl/admin/endpoints.h"
+#include "ctrl/plane/nodes.h"
+
 namespace sluice::plane {
 namespace {
 std::string count(const World& w) { return std::to_string(w.configs.size()) + " objects"; }
+int64_t wall_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 }  // namespace
 
 Control::Control(ControlOptions options, World world)
@@ -18,8 +26,36 @@ std::expected<std::unique_ptr<Control>, std::string> Control::start(ControlOptio
   const std::string what = count(loaded.world);
   std::unique_ptr<Control> control(new Control(std::move(options), std::move(loaded.world)));
   if (auto ok = control->server_.start(); !ok) return std::unexpected(ok.error());
+  if (auto ok = control->open_admin(); !ok) return std::unexpected(ok.error());
   control->options_.say(what + "; serving on " + control->options_.server.listen);
   return control;
+}
+
+std::expected<void, std::string> Control::open_admin() {
+  if (options_.admin.empty()) return {};
+  constexpr std::string_view kUnix = "unix:";
+  if (!options_.admin.starts_with(kUnix)) return std::unexpected(options_.admin + ": --admin takes unix:PATH");
+  admin_.route("GET", "/nodes", [this](const admin::HttpRequest& r) {
+    const auto nodes = server_.nodes();
+    const auto format = r.query.find("format");
+    const bool json = format != r.query.end() && format->second == "json";
+    admin::HttpResponse out{.content_type = json ? "application/json" : "text/plain; charset=UTF-8"};
+    out.body = json ? nodes_json(nodes, wall_ms()) : nodes_text(nodes, wall_ms());
+    out.headers["x-sluice-status"] = any_refuses(nodes) ? "refused" : "ok";
+    return out;
+  });
+  admin::add_stats(
+      admin_,
+      [this] {
+        admin::MetricsText m;
+        m.family("sluice_control_directory_refused_total", "counter", "Versions of the directory that were refused");
+        m.sample("sluice_control_directory_refused_total", {}, refused_.load());
+        return m.text() + control_metrics(server_.nodes(), server_.counters());
+      },
+      [] { return true; });
+  if (auto ok = admin_.listen_unix(options_.admin.substr(kUnix.size())); !ok) return ok;
+  admin_.start();
+  return {};
 }
 
 void Control::poll(int wait_ms) {
@@ -27,6 +63,7 @@ void Control::poll(int wait_ms) {
   Loaded loaded = load_directory(options_.dir, options_.mesh);
   check_patches(loaded);
   options_.problems(render(loaded.issues));
+  if (has_errors(loaded.issues)) refused_++;
   if (has_errors(loaded.issues))
     return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir +
                         "; the last good version stays");

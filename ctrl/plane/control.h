@@ -1,11 +1,13 @@
-// The control plane whole: a directory of Istio YAML, checked as one, watched, served over delta ADS. `sluice-control run` is this and its
+// The control plane whole: a directory of Istio YAML, checked as one, watched, served over ADS. `sluice-control run` is this and its
 // options; `sluice run --dev` hosts it in the gateway's process. A directory that is wrong at the start is not served; one that becomes
 // wrong changes nothing and says why. Thread: start() and poll() on one; streams on the server's.
 #pragma once
+#include <atomic>
 #include <expected>
 #include <memory>
 #include <string>
 
+#include "ctrl/admin/server.h"
 #include "ctrl/plane/server.h"
 #include "ctrl/plane/watch.h"
 #include "ctrl/plane/world.h"
@@ -15,6 +17,7 @@ namespace sluice::plane {
 struct ControlOptions {
   std::string dir, mesh;  // a folder (or file) of Istio YAML; a file of MeshConfig, or empty
   ServerOptions server;
+  std::string admin;     // "unix:PATH" of the admin socket (GET /nodes[?format=json], /stats/prometheus, /healthz/ready); "": none
   Server::Log say;       // one line: what happened
   Server::Log problems;  // what is wrong with the directory, at its places (issue.h), lines with their ends
 };
@@ -23,12 +26,17 @@ class Control {
  public:
   static std::expected<std::unique_ptr<Control>, std::string> start(ControlOptions options);
   void poll(int wait_ms);  // waits at most so long for a change, and serves it
+  void drain(int deadline_ms) { server_.drain(deadline_ms); }
+  Server& server() { return server_; }
 
  private:
+  std::expected<void, std::string> open_admin();
   Control(ControlOptions options, World world);
   const ControlOptions options_;
   Watch watch_;
   Server server_;
+  admin::Server admin_;
+  std::atomic<uint64_t> refused_{0};  // versions of the directory
 };
 
 }  // namespace sluice::plane

@@ -147,6 +147,7 @@ void translate_listeners(const View& v, Answer& out) {
 Answer translate(const World& world, const NodeInfo& node, const TranslateOptions& options) {
   View v = view_of(world, node);
   v.options = options;
+  if (const auto it = node.metadata.find("GENERATOR"); it != node.metadata.end() && it->second == "grpc") return translate_for_grpc(v);
   Answer out;
   translate_clusters(v, out);
   translate_listeners(v, out);

@@ -18,7 +18,7 @@ void say(const std::string& line) {
   std::fflush(stdout);
 }
 
-// Serves until SIGTERM or SIGINT.
+// Serves until SIGTERM or SIGINT; then streams are ended, so that their clients go to a stand-by.
 int serve(ControlOptions options) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -32,6 +32,7 @@ int serve(ControlOptions options) {
   }
   const timespec none{};
   while (sigtimedwait(&signals, nullptr, &none) <= 0) (*control)->poll(50);
+  (*control)->drain(5'000);
   say("stopped");
   return 0;
 }
@@ -71,7 +72,7 @@ int write_answers(const World& world, const std::string& node_file, const std::s
 int main(int argc, char** argv) {
   CLI::App app{"sluice-control: Istio YAML in, xDS out"};
   app.require_subcommand(1);
-  std::string dir, mesh, node, out, authorization = "deny";
+  std::string dir, mesh, node, out, admin, authorization = "deny";
   ServerOptions options;
   const auto common = [&](CLI::App* c) {
     c->add_option("-d,--dir,--directory", dir, "folder (or file) of Istio YAML")->required();
@@ -93,6 +94,13 @@ int main(int argc, char** argv) {
   run->add_option("--tls-ca", options.ca, "CA of the gateways' certificates (PEM); with --tls-cert and --tls-key: mutual TLS");
   run->add_option("--tls-cert", options.cert, "our certificate chain (PEM)");
   run->add_option("--tls-key", options.key, "its key (PEM)");
+  run->add_option("--admin", admin, "unix:PATH: nodes and what they acknowledged (sluicectl nodes), metrics");
+  run->add_option("--max-streams", options.streams_max, "ADS streams at once; further ones are refused")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  run->add_option("--debounce", options.debounce_ms, "ms: the changes of so long after a push to a node go together")
+      ->check(CLI::Range(0, 60'000))
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   const int files = !options.ca.empty() + !options.cert.empty() + !options.key.empty();
   if (files != 0 && files != 3) {
@@ -101,7 +109,8 @@ int main(int argc, char** argv) {
   }
   options.translation.deny_by_default = authorization == "deny";
   const auto problems = [](const std::string& text) { std::cerr << text << std::flush; };
-  if (run->parsed()) return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .say = say, .problems = problems});
+  if (run->parsed())
+    return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .admin = admin, .say = say, .problems = problems});
   Loaded loaded = load_directory(dir, mesh);
   check_patches(loaded);
   problems(render(loaded.issues));

@@ -10,6 +10,7 @@
 #include "ctrl/plane/patches_apply.h"
 #include "ctrl/plane/view.h"
 #include "envoy/config/core/v3/base.pb.h"
+#include "envoy/config/route/v3/route.pb.h"
 
 namespace sluice::plane {
 namespace {
@@ -30,14 +31,9 @@ std::string serialized(const pb::Message& m) {
   return out;
 }
 
-// FNV-1a over 64 bits, twice mixed: versions are compared for equality only, and by a client that trusts us.
 std::string content_hash(std::string_view s) {
-  uint64_t h = 0xcbf29ce484222325;
-  for (const char c : s) h = (h ^ uint8_t(c)) * 0x100000001b3;
-  h = (h ^ (h >> 33)) * 0xff51afd7ed558ccd;
-  h ^= h >> 33;
   char out[17];
-  std::snprintf(out, sizeof out, "%016llx", static_cast<unsigned long long>(h));
+  std::snprintf(out, sizeof out, "%016llx", static_cast<unsigned long long>(name_hash(s)));
   return out;
 }
 
@@ -67,9 +63,54 @@ NodeInfo info(const envoy::config::core::v3::Node& n) {
   return out;
 }
 
+// HeaderMatcher.string_match in the fields that were there before it.
+void in_older_fields(envoy::config::route::v3::RouteConfiguration& r) {
+  for (auto& host : *r.mutable_virtual_hosts())
+    for (auto& route : *host.mutable_routes())
+      for (auto& h : *route.mutable_match()->mutable_headers()) {
+        if (!h.has_string_match() || h.string_match().ignore_case()) continue;
+        const auto m = h.string_match();
+        if (m.has_exact()) h.set_exact_match(m.exact());
+        else if (m.has_prefix()) h.set_prefix_match(m.prefix());
+        else if (m.has_suffix()) h.set_suffix_match(m.suffix());
+        else if (m.has_contains()) h.set_contains_match(m.contains());
+        else if (m.has_safe_regex()) *h.mutable_safe_regex_match() = m.safe_regex();
+      }
+}
+
 }  // namespace
 
-std::expected<Resources, std::string> to_resources(const Answer& a) {
+int type_of_url(std::string_view url) {
+  if (!url.starts_with(kTypePrefix)) return -1;
+  const auto* it = std::ranges::find(kTypeNames, url.substr(kTypePrefix.size()));
+  return it == std::end(kTypeNames) ? -1 : int(it - std::begin(kTypeNames));
+}
+
+// FNV-1a over 64 bits, twice mixed: versions are compared for equality only, and by a client that trusts us; who asks for two names with
+// one hash gets what it did not ask for, and nobody else does.
+uint64_t name_hash(std::string_view s) {
+  uint64_t h = 0xcbf29ce484222325;
+  for (const char c : s) h = (h ^ uint8_t(c)) * 0x100000001b3;
+  h = (h ^ (h >> 33)) * 0xff51afd7ed558ccd;
+  return h ^ (h >> 33);
+}
+
+void seal(Resources& r, const Resources* before) {
+  for (int t = 0; t < kTypes; t++) {
+    std::string all;
+    auto old = before == nullptr ? decltype(r.of[t].cbegin()){} : before->of[t].cbegin();
+    for (auto& [name, x] : r.of[t]) {
+      all.append(name).append(1, '\0').append(x.version).append(1, '\0');
+      x.name_hash = name_hash(name);
+      if (before == nullptr) continue;
+      while (old != before->of[t].cend() && old->first < name) ++old;
+      if (old != before->of[t].cend() && old->first == name && old->second.version == x.version) x.value = old->second.value;
+    }
+    r.version[t] = content_hash(all);
+  }
+}
+
+std::expected<Resources, std::string> to_resources(const Answer& a, const Resources* before) {
   const std::map<std::string, Json>* from[4] = {&a.clusters, &a.endpoints, &a.listeners, &a.routes};
   Messages messages[4];
   for (int t = 0; t < 4; t++)
@@ -82,13 +123,17 @@ std::expected<Resources, std::string> to_resources(const Answer& a) {
       messages[t].emplace(name, std::move(inner));
     }
   if (auto patched = apply_patches(a.patches, messages[0], messages[2], messages[3]); !patched) return std::unexpected(patched.error());
+  if (a.for_grpc)
+    for (auto& [name, m] : messages[3]) in_older_fields(static_cast<envoy::config::route::v3::RouteConfiguration&>(*m));
   Resources out;
   for (int t = 0; t < 4; t++)
     for (const auto& [name, m] : messages[t]) {
       Resource r{.version = {}, .value = serialized(*m)};
-      r.version = content_hash(r.value);
+      r.version = content_hash(r.value.str());
+      r.by_name_only = t == 2 && a.other_names.contains(name);
       out.of[t].emplace(name, std::move(r));
     }
+  seal(out, before);
   return out;
 }
 

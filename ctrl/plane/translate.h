@@ -2,6 +2,7 @@
 // PILOT_FILTER_GATEWAY_CLUSTER_CONFIG) would send to a Node, as proto3 JSON by name. Pure: same world and node, same answer.
 #pragma once
 #include <map>
+#include <set>
 
 #include "ctrl/plane/json.h"
 #include "ctrl/plane/patches.h"
@@ -25,6 +26,8 @@ struct TranslateOptions {
 
 struct Answer {
   std::map<std::string, Json> clusters, endpoints, listeners, routes;
+  bool for_grpc = false;              // header matches are said in the words that every gRPC knows
+  std::set<std::string> other_names;  // listeners that are only for who asks for them by name
   std::vector<Patch> patches;  // EnvoyFilters, not applied yet (resource.h does)
 };
 

@@ -137,6 +137,7 @@ Json metadata_exchange_tcp();
 // The parts of an answer, one file each.
 void translate_clusters(const View& v, Answer& out);
 void translate_listeners(const View& v, Answer& out);
+Answer translate_for_grpc(const View& v);  // a Node with GENERATOR: grpc
 Json route_configuration(const View& v, const std::string& name, const std::vector<const Server*>& servers);
 std::vector<Patch> patches_of(const View& v);
 Array access_logs(const View& v);
