@@ -84,7 +84,16 @@ std::expected<Certificate, std::string> read_certificate(const CertificatePem& p
   return c;
 }
 
-std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expire_us) {
+// In the words of PeerInfo::serial.
+void note_revoked(X509_CRL* crl, std::set<std::string, std::less<>>& serials) {
+  STACK_OF(X509_REVOKED)* revoked = X509_CRL_get_REVOKED(crl);
+  for (int i = 0; i < sk_X509_REVOKED_num(revoked); i++)
+    serials.insert(serial_text(X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(revoked, i))));
+}
+
+std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, ServerPolicy::State& s) {
+  int64_t& expire_us = s.expire_us;
+  std::set<uint64_t>& anchors = s.anchors;
   if (o.trusted_ca_pem.empty()) {
     if (o.client_cert != ClientCert::kNone)
       return "client certificates are asked for but there is no trusted CA to verify them; give trusted_ca";
@@ -95,6 +104,7 @@ std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expi
   X509_STORE* store = SSL_CTX_get_cert_store(ctx);
   for (const X509Ptr& x : *list) {
     expire_us = std::min(expire_us, not_after_us(x.get()));
+    anchors.insert(anchor_of(x.get()));
     if (X509_STORE_add_cert(store, x.get()) != 1 || (o.client_cert != ClientCert::kNone && SSL_CTX_add_client_CA(ctx, x.get()) != 1))
       return "trusted CA: " + take_openssl_errors();
   }
@@ -103,6 +113,7 @@ std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expi
     BioPtr bio = reader(o.crl_pem);
     int crls = 0;
     while (X509_CRL* crl = PEM_read_bio_X509_CRL(bio.get(), nullptr, no_passphrase, nullptr)) {
+      note_revoked(crl, s.revoked_serials);
       const int added = X509_STORE_add_crl(store, crl);
       X509_CRL_free(crl);
       if (added != 1) return "CRL: " + take_openssl_errors();
@@ -110,7 +121,7 @@ std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, int64_t& expi
     }
     ERR_clear_error();
     if (crls == 0) return "CRL: no revocation list in it; expected PEM with BEGIN X509 CRL";
-    flags |= X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL;
+    flags |= X509_V_FLAG_CRL_CHECK | (o.crl_leaf_only ? 0 : X509_V_FLAG_CRL_CHECK_ALL);
   }
   X509_STORE_set_flags(store, flags);
   return "";
@@ -238,10 +249,11 @@ std::expected<std::shared_ptr<const ServerPolicy>, std::string> ServerPolicy::ma
   SSL_CTX* ctx = s.context.get();
   if (ctx == nullptr) return Error("OpenSSL: " + take_openssl_errors());
   if (std::string bad = configure_protocol(ctx, o); !bad.empty()) return Error(bad);
-  if (std::string bad = load_trust(ctx, o, s.expire_us); !bad.empty()) return Error(bad);
+  if (std::string bad = load_trust(ctx, o, s); !bad.empty()) return Error(bad);
   s.client_cert = o.client_cert;
   s.require_one_spiffe_uri = o.require_one_spiffe_uri;
   s.san_matchers = o.san_matchers;
+  s.denied_uris = {o.denied_uris.begin(), o.denied_uris.end()};
   for (const std::string& p : o.alpn) {
     if (p.empty() || p.size() > 255) return Error("ALPN protocol names have 1 to 255 bytes");
     (s.alpn += char(p.size())) += p;
@@ -261,6 +273,11 @@ std::expected<std::shared_ptr<const ServerPolicy>, std::string> ServerPolicy::ma
   SSL_CTX_set_alpn_select_cb(ctx, on_alpn, &s);
   SSL_CTX_set_keylog_callback(ctx, on_key_log);
   return policy;
+}
+
+bool ServerPolicy::still_trusts(const PeerInfo& peer) const {
+  return s_->anchors.contains(peer.trust_anchor) && !s_->revoked_serials.contains(peer.serial) &&
+         std::ranges::none_of(peer.uri_sans, [&](const std::string& u) { return s_->denied_uris.contains(u); });
 }
 
 ServerPolicy::ServerPolicy() : s_(std::make_unique<State>()) {}

@@ -11,7 +11,7 @@
 // Choice of certificate (Envoy's rule): DNS SANs (else CN) equal to the SNI, else a wildcard of one label, else the first configured. RSA
 // and ECDSA certificates of one name stand side by side and the client's algorithms choose. Client certificates: verified against
 // trusted_ca_pem (any certificate in it is an anchor, also an intermediate) with purpose "client"; an optional certificate that is
-// presented must verify. Then: no NUL in any SAN; exactly one URI SAN, of scheme spiffe, where require_one_spiffe_uri; one SAN must satisfy
+// presented must verify. Then: no NUL in any SAN; no URI SAN among denied_uris; exactly one URI SAN, of scheme spiffe, where require_one_spiffe_uri; one SAN must satisfy
 // one of san_matchers where there are any. Resumption is off (no tickets, no session cache): every connection proves its certificate.
 #pragma once
 #include <cstdint>
@@ -23,6 +23,8 @@
 #include <vector>
 
 namespace sluice::tls {
+
+struct PeerInfo;  // terminator.h
 
 enum class ClientCert : uint8_t { kNone, kOptional, kRequired };
 enum class SanType : uint8_t { kUri, kDns, kEmail };
@@ -36,6 +38,8 @@ struct CertificatePem {
 struct ServerPolicyOptions {
   std::vector<CertificatePem> certificates;
   std::string trusted_ca_pem, crl_pem;
+  bool crl_leaf_only = false;            // the CRL speaks of leaves; else every certificate of a chain needs a CRL of its issuer
+  std::vector<std::string> denied_uris;  // identities that are refused whatever vouches for them
   ClientCert client_cert = ClientCert::kNone;
   bool require_one_spiffe_uri = false;
   std::vector<std::function<bool(SanType, std::string_view)>> san_matchers;  // called on handshake threads: pure
@@ -54,6 +58,9 @@ class ServerPolicy {
   ServerPolicy& operator=(const ServerPolicy&) = delete;
 
   ClientCert client_cert() const;
+  // Whether a peer that another policy let in would be let in by the trusted certificates, the CRL and the denied identities of this one: a
+  // connection ends when its own anchor went or it was revoked itself, not when others came or went. Any thread.
+  bool still_trusts(const PeerInfo& peer) const;
   // Of our certificates and of the trusted CAs: the earliest end, Unix microseconds.
   int64_t certificates_expire_us() const;
 

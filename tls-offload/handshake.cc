@@ -224,6 +224,8 @@ std::unique_ptr<PeerInfo> ServerHandshake::describe() {
     sk_X509_push(chain.get(), sk_X509_value(rest, i));
   }
   if (!describe_peer(leaf, chain.get(), *peer)) return nullptr;
+  STACK_OF(X509)* verified = SSL_get0_verified_chain(ssl);
+  if (sk_X509_num(verified) > 0) peer->trust_anchor = anchor_of(sk_X509_value(verified, sk_X509_num(verified) - 1));
   return peer;
 }
 

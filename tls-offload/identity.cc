@@ -46,9 +46,11 @@ std::string subject_text(X509* certificate) {
   return drain(bio.get());
 }
 
-std::string serial_text(X509* certificate) {
+}  // namespace
+
+std::string serial_text(const ASN1_INTEGER* serial) {
   std::string out;
-  BIGNUM* n = ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr);
+  BIGNUM* n = ASN1_INTEGER_to_BN(serial, nullptr);
   char* text = n == nullptr ? nullptr : BN_bn2hex(n);
   if (text != nullptr) out = text;
   OPENSSL_free(text);
@@ -57,7 +59,14 @@ std::string serial_text(X509* certificate) {
   return out;
 }
 
-}  // namespace
+uint64_t anchor_of(const X509* certificate) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned n = 0;
+  if (X509_digest(certificate, EVP_sha256(), digest, &n) != 1) return 1;
+  uint64_t out = 0;
+  for (int i = 0; i < 8; i++) out = out << 8 | digest[i];
+  return out | 1;
+}
 
 std::expected<SubjectAltNames, std::string> subject_alt_names(X509* certificate) {
   SubjectAltNames out;
@@ -98,6 +107,8 @@ std::string common_name(X509* certificate) {
 std::string refuse_peer(X509* leaf, const ServerPolicy::State& policy) {
   const auto names = subject_alt_names(leaf);
   if (!names) return names.error();
+  for (const std::string& u : names->uri)
+    if (policy.denied_uris.contains(u)) return "the identity " + u + " is revoked";
   if (policy.require_one_spiffe_uri) {
     // SPIFFE X509-SVID 2: exactly one URI SAN, and it is the SPIFFE id. SPIFFE-ID 2.1: a trust domain is not empty.
     if (names->uri.size() != 1)
@@ -130,7 +141,7 @@ bool describe_peer(X509* leaf, STACK_OF(X509) * chain, PeerInfo& peer) {
   unsigned n = 0;
   if (X509_digest(leaf, EVP_sha256(), digest, &n) != 1) return false;
   peer.sha256_hex = hex({digest, n});
-  peer.serial = serial_text(leaf);
+  peer.serial = serial_text(X509_get0_serialNumber(leaf));
   peer.pem_escaped = escaped_pem(leaf);
   for (int i = 0; chain != nullptr && i < sk_X509_num(chain); i++) peer.chain_escaped += escaped_pem(sk_X509_value(chain, i));
   return !peer.pem_escaped.empty();

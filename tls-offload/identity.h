@@ -20,5 +20,7 @@ std::string refuse_peer(X509* leaf, const ServerPolicy::State& policy);
 // Fills certificate ... chain_escaped of `peer`. `chain`: leaf first, may be null.
 bool describe_peer(X509* leaf, STACK_OF(X509) * chain, PeerInfo& peer);
 int64_t not_after_us(X509* certificate);
+std::string serial_text(const ASN1_INTEGER* serial);  // lower-case hexadecimal, two digits a byte
+uint64_t anchor_of(const X509* certificate);          // a name for it; never 0
 
 }  // namespace sluice::tls

@@ -4,6 +4,7 @@
 #include <openssl/x509.h>
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct ServerPolicy::State {
   ClientCert client_cert = ClientCert::kNone;
   bool require_one_spiffe_uri = false;
   std::vector<std::function<bool(SanType, std::string_view)>> san_matchers;
+  std::set<std::string, std::less<>> denied_uris, revoked_serials;
+  std::set<uint64_t> anchors;  // anchor_of() of each trusted certificate
   std::string alpn;  // wire format
   int64_t expire_us = 0;
 

@@ -151,6 +151,52 @@ TEST(TlsClientCertificate, OneSanMustMatchOneMatcher) {
   refused(o, &bare, "SAN matcher", "certificate unknown");
 }
 
+TEST(TlsClientCertificate, ADeniedIdentityIsRefusedAndItsNeighbourIsNot) {
+  ServerPolicyOptions o = mutual();
+  o.denied_uris = {"spiffe://td/bad"};
+  const Issued bad = issue(&ca(), {.common_name = "c", .sans = {uri("spiffe://td/bad")}}),
+               also = issue(&ca(), {.common_name = "c", .sans = {uri("spiffe://td/good"), uri("spiffe://td/bad")}}),
+               good = issue(&ca(), {.common_name = "c", .sans = {uri("spiffe://td/good")}});
+  refused(o, &bad, "spiffe://td/bad is revoked", "certificate unknown");
+  refused(o, &also, "spiffe://td/bad is revoked", "certificate unknown");
+  accepted(o, &good);
+}
+
+// The root has no list of its own issuer here: only an intermediate's.
+TEST(TlsClientCertificate, AListAboutLeavesOnlyNeedsNoneOfTheRoot) {
+  const Issued middle = issue(&ca(), {.common_name = "middle", .ca = true});
+  Issued bad = issue(&middle, {.common_name = "bad", .sans = {}, .serial = 66}), good = issue(&middle, {.common_name = "good", .sans = {}, .serial = 67});
+  ServerPolicyOptions o = mutual();
+  o.trusted_ca_pem += middle.pem();
+  o.crl_pem = revoke(middle, bad.certificate.get());
+  o.crl_leaf_only = true;
+  refused(o, &bad, "certificate revoked", "certificate revoked");
+  accepted(o, &good);
+}
+
+TEST(TlsClientCertificate, APeerIsTrustedAsLongAsItsOwnAnchorAndItselfAre) {
+  const Issued other = make_ca("other"), peer = issue(&ca(), {.common_name = "c", .sans = {uri("spiffe://td/a")}, .serial = 0x1c8});
+  const auto answer = shake(mutual(), {.certificate = &peer});
+  ASSERT_TRUE(answer.open);
+  const auto trusts = [&](const ServerPolicyOptions& o) { return (*ServerPolicy::make(o))->still_trusts(answer.peer); };
+  ServerPolicyOptions o = mutual();
+  EXPECT_TRUE(trusts(o));
+  o.trusted_ca_pem = other.pem() + o.trusted_ca_pem;
+  EXPECT_TRUE(trusts(o));
+  o.trusted_ca_pem = other.pem();
+  EXPECT_FALSE(trusts(o));
+  o = mutual();
+  o.denied_uris = {"spiffe://td/b"};
+  EXPECT_TRUE(trusts(o));
+  o.denied_uris.push_back("spiffe://td/a");
+  EXPECT_FALSE(trusts(o));
+  o = mutual();
+  o.crl_pem = revoke(ca(), other.certificate.get());
+  EXPECT_TRUE(trusts(o));
+  o.crl_pem = revoke(ca(), peer.certificate.get());
+  EXPECT_FALSE(trusts(o));
+}
+
 TEST(TlsClientCertificate, RevokedIsRefusedAndItsNeighbourIsNot) {
   const Issued bad = issue(&ca(), {.common_name = "bad", .sans = {}, .serial = 66}),
                good = issue(&ca(), {.common_name = "good", .sans = {}, .serial = 67});

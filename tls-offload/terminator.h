@@ -22,6 +22,7 @@ struct PeerInfo {
   std::string sha256_hex, serial;
   std::string pem_escaped, chain_escaped;  // URL-encoded PEM, as in x-forwarded-client-cert
   std::string local_uri_san;               // of our own certificate
+  uint64_t trust_anchor = 0;               // which trusted certificate vouched for it (ServerPolicy::still_trusts)
 };
 
 class Terminator : public StreamLayer {

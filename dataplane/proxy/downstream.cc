@@ -109,7 +109,6 @@ void Proxy::chain_found(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
   c_.wheel.cancel(d.timer);
   d.client_certificate_required = d.chain->client_certificate_required;
-  d.trust_hash = d.chain->trust_hash;
   if (d.chain->tls_required) {
     if (d.chain->tls == nullptr || tls_ == nullptr) {  // its secret is missing: the chain stays shut
       c_.drops.add(Drop::kTlsNoChain);
@@ -135,6 +134,10 @@ void Proxy::chain_found(DownstreamId id) {
 void Proxy::opened(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
   c_.wheel.cancel(d.timer);
+  if (!refresh_chain(d)) {  // the tables may have moved during the handshake
+    close_downstream(id, false);
+    return;
+  }
   d.facts = {.local = d.local, .remote = d.remote, .tls = d.wire.layer == tls_ && tls_ != nullptr, .certificate = {}};
   if (d.peer != nullptr)
     d.facts.certificate = {d.peer->certificate,   d.peer->sha256_hex, d.peer->subject,   d.peer->pem_escaped,
@@ -162,7 +165,7 @@ bool Proxy::network_allowed(const Downstream& d) {
 bool Proxy::still_served(const Downstream& d, const tables::FilterChain& now) const {
   return (now.http != nullptr) == (d.chain->http != nullptr) && now.tls_required == d.chain->tls_required &&
          !(now.tls_required && now.tls == nullptr) && (!now.client_certificate_required || d.client_certificate_required) &&
-         now.trust_hash == d.trust_hash;
+         (d.peer == nullptr || !d.peer->certificate || (now.tls != nullptr && now.tls->still_trusts(*d.peer)));
 }
 
 // Before each request: the newest tables decide. False: the connection's chain is gone or asks for more than this connection proved; it

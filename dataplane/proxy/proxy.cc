@@ -53,7 +53,8 @@ Proxy::ClusterState& Proxy::cluster_state(tables::ClusterId id) {
   return *clusters_[id];
 }
 
-// A connection ends with a push only when its listener or chain is gone, its client-certificate rule became stricter or its trust changed.
+// A connection ends with a push only when its listener or chain is gone, its client-certificate rule became stricter, or what
+// vouched for its peer is trusted no more.
 void Proxy::adopt() {
   const tables::Snapshot& t = *c_.tables;
   generation_ = t.generation;

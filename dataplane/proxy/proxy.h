@@ -64,7 +64,6 @@ struct Downstream {
   bool ready_probe = false;                  // the connection is to the ready port
   bool is_tls = false;                       // the client speaks TLS
   bool client_certificate_required = false;  // by the chain at accept
-  uint64_t trust_hash = 0;
   Wire tcp, wire;  // wire: TLS when terminated here, else tcp
   std::shared_ptr<const tables::Listener> listener;
   std::shared_ptr<const tables::FilterChain> chain;

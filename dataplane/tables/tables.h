@@ -301,7 +301,6 @@ struct FilterChain {
       tls;                  // null while tls_required: its secret is missing or was refused; the chain refuses connections
   std::string tls_missing;  // which, for status
   bool client_certificate_required = false;
-  uint64_t trust_hash = 0;  // of the validation context: a change that drops a root ends connections
   Usec transport_socket_connect_timeout = 15 * kSec;
   std::vector<RbacFilter> network_rbac;  // before the terminal filter, in order
   std::shared_ptr<const Hcm> http;       // exactly one of http, tcp
