@@ -105,17 +105,16 @@ JwsKeys::JwsKeys(JwsKeys&&) noexcept = default;
 size_t JwsKeys::size() const { return s_->keys.size(); }
 
 std::expected<void, std::string> JwsKeys::add_pem(std::string_view pem) {
-  const BioPtr bio(BIO_new_mem_buf(pem.data(), int(pem.size())));
-  ERR_clear_error();
-  size_t n = 0;
-  while (EVP_PKEY* key = PEM_read_bio_PUBKEY(bio.get(), nullptr, nullptr, nullptr)) {
-    if (auto ok = s_->add("", KeyPtr(key)); !ok) return ok;
-    n++;
+  constexpr std::string_view kBegin = "-----BEGIN PUBLIC KEY-----";
+  const size_t before = size();
+  for (size_t at = pem.find(kBegin); at != pem.npos; at = pem.find(kBegin, at + 1)) {
+    const BioPtr bio(BIO_new_mem_buf(pem.data() + at, int(pem.size() - at)));
+    KeyPtr key(PEM_read_bio_PUBKEY(bio.get(), nullptr, nullptr, nullptr));
+    ERR_clear_error();
+    if (key == nullptr) return std::unexpected("a PUBLIC KEY does not parse");
+    if (auto ok = s_->add("", std::move(key)); !ok) return ok;
   }
-  const bool ended = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-  ERR_clear_error();
-  if (!ended) return std::unexpected("a PUBLIC KEY does not parse");
-  if (n == 0) return std::unexpected("holds no PUBLIC KEY");
+  if (size() == before) return std::unexpected("holds no PUBLIC KEY");
   return {};
 }
 

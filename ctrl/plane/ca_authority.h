@@ -67,7 +67,7 @@ class RateLimit {
     left_ -= 1;
     return true;
   }
-  bool is_full(Usec now) const { return left_ + double(now - at_) * rate_ / double(kSec) >= burst_; }
+  bool is_full(Usec now) const { return left_ + double(std::max(now, at_) - at_) * rate_ / double(kSec) >= burst_; }
 
  private:
   double rate_, burst_, left_;

@@ -138,6 +138,8 @@ class Server::State::Stream final : public grpc::ServerBidiReactor<ds::DeltaDisc
     if (!known_) {
       if (!request_.has_node() || request_.node().id().empty())
         return {grpc::StatusCode::INVALID_ARGUMENT, "the first request must carry a Node with an id"};
+      if (!authenticated_ && !s_.options.cert.empty())
+        return {grpc::StatusCode::UNAUTHENTICATED, "xDS is served to callers with a client certificate"};
       node_ = node_from_wire(request_.node().SerializeAsString());
       if (authenticated_) {
         // A certificate speaks for one namespace and service account; a Node may not claim another's.
@@ -213,7 +215,8 @@ std::expected<void, std::string> Server::start() {
   const ServerOptions& o = s_->options;
   std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
   if (!o.cert.empty()) {
-    grpc::SslServerCredentialsOptions tls(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+    grpc::SslServerCredentialsOptions tls(o.certificate_optional ? GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY
+                                                                 : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
     tls.pem_root_certs = slurp(o.ca);
     tls.pem_key_cert_pairs.push_back({slurp(o.key), slurp(o.cert)});
     for (const auto& [name, text] : {std::pair(o.ca, tls.pem_root_certs), std::pair(o.cert, tls.pem_key_cert_pairs[0].cert_chain),
@@ -225,6 +228,7 @@ std::expected<void, std::string> Server::start() {
   int port = 0;
   builder.AddListeningPort(o.listen, credentials, &port);
   builder.RegisterService(&s_->service);
+  if (o.more) o.more(builder);
   s_->server = builder.BuildAndStart();
   if (s_->server == nullptr || port == 0)
     return std::unexpected(o.listen + ": cannot listen there; --listen takes unix:PATH or IP:PORT that is free");

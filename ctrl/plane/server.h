@@ -11,11 +11,17 @@
 
 #include "ctrl/plane/stream.h"
 
+namespace grpc {
+class ServerBuilder;
+}
+
 namespace sluice::plane {
 
 struct ServerOptions {
   std::string listen;         // "unix:PATH" or "IP:PORT"
   std::string ca, cert, key;  // PEM files: mutual TLS; empty: plain
+  bool certificate_optional = false;                // TLS without a client certificate is let in, for `more` to judge; xDS is not served to it
+  std::function<void(grpc::ServerBuilder&)> more;  // registers further services on the same address
   TranslateOptions translation;
 };
 
