@@ -58,14 +58,14 @@ void CaClient::answer(uint64_t number, const std::vector<std::string>& chain, No
     roots.trusted_ca_pem = issued->root_pem;
     if (!roots_ || *roots_ != roots) roots_ = std::move(roots), changes_++;
   }
-  install(std::exchange(asked_key_, {}), std::move(*issued));
+  install(std::exchange(asked_key_, {}), std::move(*issued), now.wall_us);
 }
 
-void CaClient::install(const std::string& key_pem, tls::IssuedCertificate issued) {
-  const int64_t life = issued.not_after_us - issued.not_before_us;
-  SLUICE_ASSERT(life > 0);
+// `from_us`: when it was issued. Its not_before says less: CAs set it back for clocks that are late.
+void CaClient::install(const std::string& key_pem, tls::IssuedCertificate issued, int64_t from_us) {
+  const int64_t life = issued.not_after_us - from_us;
   // Istio rotates at half of the life, give or take 1 %, so that a fleet does not ask at once.
-  renew_at_us_ = issued.not_before_us + life / 2 - life / 100 + int64_t(double(rng_.below(1'000'001)) / 1e6 * double(life / 50));
+  renew_at_us_ = from_us + life / 2 - life / 100 + int64_t(double(rng_.below(1'000'001)) / 1e6 * double(life / 50));
   issued_ = std::move(issued);
   certificate_ = compile::Secret{.name = "default", .cert_chain_pem = issued_.chain_pem, .private_key_pem = key_pem};
   changes_++;
@@ -76,7 +76,8 @@ bool CaClient::restore(const compile::Secret& certificate, const compile::Secret
   auto issued = tls::check_issued({certificate.cert_chain_pem, roots.trusted_ca_pem}, certificate.private_key_pem, options_.identity, now.wall_us);
   if (!issued) return false;
   roots_ = roots;
-  install(certificate.private_key_pem, std::move(*issued));
+  const int64_t from_us = std::min(issued->not_before_us + tls::kClockSkewS * 1'000'000, now.wall_us);
+  install(certificate.private_key_pem, std::move(*issued), from_us);
   return true;
 }
 

@@ -66,7 +66,7 @@ class CaClient {
   CaStatus status() const;
 
  private:
-  void install(const std::string& key_pem, tls::IssuedCertificate issued);
+  void install(const std::string& key_pem, tls::IssuedCertificate issued, int64_t from_us);
   Usec backoff(Usec& d);
   bool is_due(Now now) const;
 

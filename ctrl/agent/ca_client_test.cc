@@ -91,6 +91,17 @@ TEST_F(CaClientTest, ItIsRenewedAtHalfOfItsLifeWithAnotherKey) {
   EXPECT_NE(client.find("default")->cert_chain_pem, first.cert_chain_pem);
 }
 
+// A not_before two minutes back must not make a short life look half over.
+TEST_F(CaClientTest, AShortLifeIsRenewedAtHalfOfWhatIsLeft) {
+  CaClient brief{{.identity = kMe, .ttl_s = 40}, rng};
+  const auto r = brief.take_request(now);
+  brief.answer(r->number, sign(one, *r, one.pem), now);
+  wait(19 * kSec);
+  EXPECT_FALSE(brief.take_request(now));
+  wait(2 * kSec);
+  EXPECT_TRUE(brief.take_request(now));
+}
+
 TEST_F(CaClientTest, WhileTheCaIsAwayWhatIsHeldServesAndTheWaitIsBounded) {
   auto r = next_request();
   client.answer(r.number, sign(one, r, one.pem), now);
