@@ -10,6 +10,8 @@
 #include <chrono>
 #include <random>
 
+#include "ctrl/agent/ca_kept.h"
+#include "ctrl/agent/ca_transport.h"
 #include "ctrl/agent/dump.h"
 #include "ctrl/agent/sds.h"
 #include "ctrl/xds/grpc_transport.h"
@@ -44,6 +46,7 @@ Agent::Agent(Bootstrap bootstrap, Publish publish, Log log)
 }
 
 Agent::~Agent() {
+  ca_transport_.reset();
   transport_.reset();  // its wake-ups use wake_fd_, as does a save
   kept_done(true);
   ::close(wake_fd_);
@@ -51,6 +54,7 @@ Agent::~Agent() {
 
 std::expected<void, std::string> Agent::start(Usec now) {
   now_ = now;
+  start_ca();
   if (bootstrap_.resources) return load_files();
   load_kept();
   const XdsConfig& x = *bootstrap_.xds;
@@ -76,6 +80,46 @@ std::expected<void, std::string> Agent::start(Usec now) {
   if (!transport) return std::unexpected(transport.error());
   transport_ = std::move(*transport);
   return {};
+}
+
+void Agent::start_ca() {
+  if (!bootstrap_.ca) return;
+  const CaConfig& c = *bootstrap_.ca;
+  ca_.emplace(CaClientOptions{.identity = c.identity, .ttl_s = int64_t(c.ttl / kSec)}, rng_);
+  if (c.keep != "off") {
+    auto kept = load_ca_kept(c.keep);
+    if (!kept) log_(log::Level::kWarning, "ca: " + kept.error());
+    else if (*kept && !ca_->restore((*kept)->certificate, (*kept)->roots, {now_, wall_us()}))
+      log_(log::Level::kInfo, "ca: the certificate kept in " + c.keep + " is no longer good; a new one is asked for");
+    ca_seen_ = ca_->changes();
+  }
+  CaTransportOptions o{.address = c.address, .tls = c.tls.has_value(), .server_name = c.server_name, .token_file = c.token};
+  if (c.tls) {
+    o.ca_file = c.tls->ca;
+    o.cert_file = c.tls->cert;
+    o.key_file = c.tls->key;
+  }
+  o.node_id = bootstrap_.node.id;
+  o.cluster_id = c.cluster_id;
+  ca_transport_ = std::make_unique<CaTransport>(std::move(o), *ca_, [this] { wake(); });
+}
+
+void Agent::turn_ca(Usec now) {
+  ca_transport_->turn({now, wall_us()});
+  const CaStatus s = ca_->status();
+  if (ca_->changes() != ca_seen_) {
+    ca_seen_ = ca_->changes();
+    change(now);
+    log_(log::Level::kInfo, "ca " + bootstrap_.ca->address + ": certificate " + (s.serial.empty() ? "none yet" : s.serial) + ", " +
+                                std::to_string(s.pushed) + " trust bundles pushed");
+    const compile::Secret *certificate = ca_->find("default"), *roots = ca_->find("ROOTCA");
+    if (bootstrap_.ca->keep != "off" && certificate != nullptr && roots != nullptr)
+      if (auto ok = save_ca_kept(bootstrap_.ca->keep, {*certificate, *roots}); !ok) log_(log::Level::kWarning, "ca: " + ok.error());
+  }
+  const std::string error = !s.last_error.empty() ? s.last_error : s.watch_error;
+  if (error != ca_said_ && !error.empty())
+    log_(log::Level::kWarning, "ca " + bootstrap_.ca->address + ": " + error + "; what is there goes on serving");
+  ca_said_ = error;
 }
 
 std::expected<void, std::string> Agent::load_files() {
@@ -142,6 +186,8 @@ void Agent::remove(xds::Type type, const std::string& name) {
 
 const compile::Secret* Agent::find(std::string_view name) {
   secrets_asked_.emplace(name);
+  if (ca_)
+    if (const compile::Secret* s = ca_->find(name)) return s;
   if (const compile::Secret* s = files_.find(name)) return s;
   const auto it = remote_secrets_.find(name);
   return it != remote_secrets_.end() ? &it->second : nullptr;
@@ -246,6 +292,7 @@ Usec Agent::turn(Usec now) {
     transport_->turn(now);
     say_connection();
   }
+  if (ca_transport_ != nullptr) turn_ca(now);
   if (now >= secrets_at_) {
     secrets_at_ = now + kSecretsEvery;
     const auto changed = files_.poll();
@@ -257,6 +304,7 @@ Usec Agent::turn(Usec now) {
   if (now >= keep_at_) keep(now);
   Usec next = std::min(secrets_at_, keep_at_);
   if (transport_ != nullptr) next = std::min(next, transport_->next_deadline());
+  if (ca_) next = std::min(next, ca_->next_deadline({now, wall_us()}));
   if (dirty_) next = std::min(next, now + kSettle);
   return next;
 }
@@ -305,13 +353,16 @@ bool Agent::try_post(std::function<void()> f) {
 
 std::vector<const compile::Secret*> Agent::secrets_in_use() const {
   std::vector<const compile::Secret*> out;
-  for (const std::string& name : secrets_asked_) {
-    const compile::Secret* s = files_.held(name);
-    const auto remote = remote_secrets_.find(name);
-    if (s == nullptr && remote != remote_secrets_.end()) s = &remote->second;
-    if (s != nullptr) out.push_back(s);
-  }
+  for (const std::string& name : secrets_asked_)
+    if (const compile::Secret* s = held_secret(name)) out.push_back(s);
   return out;
+}
+
+const compile::Secret* Agent::held_secret(const std::string& name) const {
+  const compile::Secret* s = ca_ ? ca_->find(name) : nullptr;
+  if (s == nullptr) s = files_.held(name);
+  const auto remote = remote_secrets_.find(name);
+  return s == nullptr && remote != remote_secrets_.end() ? &remote->second : s;
 }
 
 std::string Agent::certs_json() const { return agent::certs_json(secrets_in_use(), wall_us()); }
@@ -354,7 +405,11 @@ AgentStatus Agent::status(Usec now) const {
           s.certificates.push_back({secret->name, c.subject, trusted, c.not_after_us, left < 0 ? -1 : left / 86'400'000'000});
         }
   s.secrets_missing = files_.problems();
-  std::erase_if(s.secrets_missing, [&](const auto& m) { return remote_secrets_.contains(m.first); });
+  std::erase_if(s.secrets_missing, [&](const auto& m) { return remote_secrets_.contains(m.first) || (ca_ && ca_->find(m.first) != nullptr); });
+  if (ca_) {
+    s.ca = bootstrap_.ca->address;
+    s.certificate_of_ca = ca_->status();
+  }
   for (const auto& c : snapshot_ != nullptr ? snapshot_->clusters : decltype(snapshot_->clusters){}) {
     if (c == nullptr) continue;
     if (c->http2) s.unusable.push_back(c->name + ": its endpoints speak HTTP/2 only, which is not there yet");

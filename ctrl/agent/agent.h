@@ -13,6 +13,8 @@
 // of its own: the disk's sync must not hold up a push. At start they are applied and published before the control plane is asked. Secrets
 // are looked at every kSecretsEvery.
 //
+// With `ca` in the bootstrap the secrets `default` and `ROOTCA` are the CA's as soon as it has answered, before that the files'.
+//
 // Thread: everything runs on the control thread (the one that calls run() or turn()), except post(), ask() and stop(), which are for any
 // thread.
 //
@@ -32,6 +34,7 @@
 #include <vector>
 
 #include "ctrl/agent/bootstrap.h"
+#include "ctrl/agent/ca_client.h"
 #include "ctrl/agent/kept.h"
 #include "ctrl/agent/secrets.h"
 #include "ctrl/compile/compile.h"
@@ -43,6 +46,8 @@ class GrpcTransport;
 }
 
 namespace sluice::agent {
+
+class CaTransport;
 
 constexpr Usec kSettle = 10 * kMs, kSettleMax = 100 * kMs;
 constexpr Usec kWarmMax = 2 * kSec;
@@ -81,6 +86,8 @@ struct AgentStatus {
   Usec published_age = kNever;
   std::string kept_from, kept_error;
   Usec kept_age = kNever;
+  std::string ca;  // address; empty: none
+  CaStatus certificate_of_ca;
   bool security_refused() const;
 };
 
@@ -128,6 +135,9 @@ class Agent final : private xds::Sink, private compile::SecretSource {
   const compile::Secret* find(std::string_view name) override;
   std::expected<void, std::string> load_files();
   void load_kept();
+  void start_ca();
+  void turn_ca(Usec now);
+  const compile::Secret* held_secret(const std::string& name) const;
   void tell_interest();
   void say_connection();
   bool try_post(std::function<void()> f);
@@ -151,6 +161,10 @@ class Agent final : private xds::Sink, private compile::SecretSource {
   Kept kept_;
   xds::Client client_;
   std::unique_ptr<xds::GrpcTransport> transport_;
+  std::optional<CaClient> ca_;
+  std::unique_ptr<CaTransport> ca_transport_;
+  uint64_t ca_seen_ = 0;
+  std::string ca_said_;  // errors of the CA that were logged
 
   std::map<Key, Accepted> accepted_;          // without secrets
   std::map<Key, std::string> file_refusals_;  // resources mode: what the compiler refused

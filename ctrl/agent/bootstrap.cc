@@ -11,6 +11,7 @@
 
 #include "ctrl/agent/yaml.h"
 #include "dataplane/base/check.h"
+#include "tls-offload/ca.h"
 
 namespace sluice::agent {
 namespace {
@@ -22,7 +23,7 @@ struct Keys {
 const std::vector<Keys>& sections() {
   static const std::vector<Keys> all{
       {"",
-       {"node", "ports", "routes", "workers", "idle", "memory", "xds", "resources", "secrets", "kept", "log", "admin", "ready", "stats",
+       {"node", "ports", "routes", "workers", "idle", "memory", "xds", "resources", "ca", "secrets", "kept", "log", "admin", "ready", "stats",
         "drain", "limits"}},
       {"node", {"id", "cluster", "locality", "metadata"}},
       {"node.locality", {"region", "zone", "sub_zone"}},
@@ -32,6 +33,8 @@ const std::vector<Keys>& sections() {
       {"xds", {"address", "tls", "server_name"}},
       {"xds.tls", {"ca", "cert", "key"}},
       {"resources", {"golden", "json"}},
+      {"ca", {"address", "tls", "server_name", "token", "identity", "ttl", "keep"}},
+      {"ca.tls", {"ca", "cert", "key"}},
       {"secrets", {"dir", "paths"}},
       {"kept", {"dir"}},
       {"log", {"dir", "stdout"}},
@@ -168,6 +171,9 @@ class Parser {
   void route(const Yaml& y, const std::string& name, Bootstrap& b);
   void xds(const Section& s, XdsConfig& x);
   void resources(const Section& s, ResourcesConfig& r);
+  void ca(const Section& s, const Yaml* metadata, CaConfig& c);
+  bool address(const Section& s, std::string& out);
+  void tls(const Section& s, std::optional<TlsFiles>& out);
 
   const std::string& file_;
 };
@@ -190,6 +196,11 @@ bool is_host_port(std::string_view s) {
   const auto [end, e] = std::from_chars(s.data() + colon + 1, s.data() + s.size(), port);
   return e == std::errc{} && end == s.data() + s.size() && port != 0 && s.find('/') == s.npos &&
          (s[0] == '[' ? s[colon - 1] == ']' : s.find(':') == colon);
+}
+
+// Where plain text does not leave the machine.
+bool is_local(std::string_view address) {
+  return address.starts_with("unix:") || address.starts_with("127.") || address.starts_with("localhost:") || address.starts_with("[::1]:");
 }
 
 void Parser::node(const Section& s, NodeConfig& n) {
@@ -280,21 +291,58 @@ void Parser::route(const Yaml& y, const std::string& name, Bootstrap& b) {
 }
 
 void Parser::xds(const Section& s, XdsConfig& x) {
-  if (s.text("address", x.address)) {
-    const bool unix_socket = x.address.starts_with("unix:") && x.address.size() > 5;
-    if (!unix_socket && !is_host_port(x.address)) error(*s.get("address"), "'xds.address' must be unix:PATH or HOST:PORT");
-  } else if (s.get("address") == nullptr && s.y.kind == Yaml::Kind::kMapping) {
-    error(s.y, "'xds.address' is missing; write unix:PATH or HOST:PORT");
-  }
+  address(s, x.address);
   s.text("server_name", x.server_name);
-  if (const Yaml* v = s.get("tls")) {
-    const Section t = s.sub("tls", *v);
-    x.tls.emplace();
-    if (!t.text("ca", x.tls->ca) && t.get("ca") == nullptr) error(*v, "'xds.tls.ca' is missing; without it the server cannot be verified");
-    t.text("cert", x.tls->cert);
-    t.text("key", x.tls->key);
-    if (x.tls->cert.empty() != x.tls->key.empty()) error(*v, "'xds.tls' needs cert and key together");
+  tls(s, x.tls);
+}
+
+bool Parser::address(const Section& s, std::string& out) {
+  if (s.text("address", out)) {
+    const bool unix_socket = out.starts_with("unix:") && out.size() > 5;
+    if (unix_socket || is_host_port(out)) return true;
+    error(*s.get("address"), "'" + s.full("address") + "' must be unix:PATH or HOST:PORT");
+  } else if (s.get("address") == nullptr && s.y.kind == Yaml::Kind::kMapping) {
+    error(s.y, "'" + s.full("address") + "' is missing; write unix:PATH or HOST:PORT");
   }
+  return false;
+}
+
+void Parser::tls(const Section& s, std::optional<TlsFiles>& out) {
+  const Yaml* v = s.get("tls");
+  if (v == nullptr) return;
+  const Section t = s.sub("tls", *v);
+  out.emplace();
+  if (!t.text("ca", out->ca) && t.get("ca") == nullptr)
+    error(*v, "'" + t.full("ca") + "' is missing; without it the server cannot be verified");
+  t.text("cert", out->cert);
+  t.text("key", out->key);
+  if (out->cert.empty() != out->key.empty()) error(*v, "'" + s.full("tls") + "' needs cert and key together");
+}
+
+void Parser::ca(const Section& s, const Yaml* metadata, CaConfig& c) {
+  const bool good_address = address(s, c.address);
+  s.text("server_name", c.server_name);
+  tls(s, c.tls);
+  if (good_address && !c.tls && !is_local(c.address))
+    error(*s.get("address"), "'ca.address' is on a network and 'ca.tls' is missing; in plain text anybody on the way could sign for us");
+  s.text("token", c.token);
+  if (c.token.empty() && (!c.tls || c.tls->cert.empty()) && s.y.kind == Yaml::Kind::kMapping)
+    error(s.y, "'ca' needs 'token' (a file), or 'ca.tls' with cert and key; the CA must know who asks");
+  const auto of_node = [&](std::string_view key) {
+    for (size_t i = 0; metadata != nullptr && i < metadata->keys.size(); i++)
+      if (metadata->keys[i].text == key && metadata->items[i].kind == Yaml::Kind::kScalar) return metadata->items[i].text;
+    return std::string();
+  };
+  const std::string ns = of_node("NAMESPACE"), account = of_node("SERVICE_ACCOUNT");
+  c.cluster_id = of_node("CLUSTER_ID");
+  if (!ns.empty() && !account.empty()) c.identity = "spiffe://cluster.local/ns/" + ns + "/sa/" + account;
+  s.text("identity", c.identity);
+  if (c.identity.empty() && s.get("identity") == nullptr)
+    error(s.y, "'ca.identity' is missing; write it, or NAMESPACE and SERVICE_ACCOUNT in node.metadata");
+  else if (!tls::is_spiffe_id(c.identity))
+    error(s.get("identity") != nullptr ? *s.get("identity") : s.y, "'" + c.identity + "' is no SPIFFE identity; spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT is meant");
+  s.duration("ttl", c.ttl, 60 * kSec, 90 * 86'400 * kSec);
+  s.text("keep", c.keep);
 }
 
 void Parser::resources(const Section& s, ResourcesConfig& r) {
@@ -324,6 +372,13 @@ void Parser::root(const Yaml& y, Bootstrap& b) {
   if (const Yaml* v = s.get("xds")) xds(s.sub("xds", *v), b.xds.emplace());
   if (const Yaml* v = s.get("resources")) resources(s.sub("resources", *v), b.resources.emplace());
   if (b.xds.has_value() == b.resources.has_value()) error(y, "give exactly one of 'xds' (a control plane) and 'resources' (files)");
+  if (const Yaml* v = s.get("ca")) {
+    const Yaml* n = s.get("node");
+    const Yaml* metadata = nullptr;
+    for (size_t i = 0; n != nullptr && i < n->keys.size(); i++)
+      if (n->keys[i].text == "metadata") metadata = &n->items[i];
+    ca(s.sub("ca", *v), metadata, b.ca.emplace());
+  }
   if (const Yaml* v = s.get("secrets")) {
     const Section k = s.sub("secrets", *v);
     k.text("dir", b.secrets_dir);

@@ -52,6 +52,19 @@ struct XdsConfig {
   bool operator==(const XdsConfig&) const = default;
 };
 
+// Who signs our certificate `default`: sluice-control's CA or istiod (Istio's CSR API). None: secrets.dir has it.
+struct CaConfig {
+  std::string address;          // "unix:PATH" or "HOST:PORT"
+  std::optional<TlsFiles> tls;  // none: a Unix socket or loopback only
+  std::string server_name;      // what the server's certificate must say; default: the host
+  std::string token;            // a file with a bearer token, read again at each call; needed unless tls has cert and key
+  std::string identity;         // default: spiffe://cluster.local/ns/NAMESPACE/sa/SERVICE_ACCOUNT of node.metadata
+  Usec ttl = 86'400 * kSec;     // asked for; renewed at half
+  std::string keep = "off";     // a folder that keeps certificate and key over a restart, 0600; off: they are in memory only
+  std::string cluster_id;       // CLUSTER_ID of node.metadata
+  bool operator==(const CaConfig&) const = default;
+};
+
 // Where the resources come from when it is not a control plane.
 struct ResourcesConfig {
   std::string golden;  // a folder with cds.pb eds.pb lds.pb rds.pb (DeltaDiscoveryResponse)
@@ -77,6 +90,7 @@ struct Bootstrap {
   Hugepages hugepages = Hugepages::kAuto;
   std::optional<XdsConfig> xds;  // exactly one of xds and resources
   std::optional<ResourcesConfig> resources;
+  std::optional<CaConfig> ca;
   std::string secrets_dir = "/etc/sluice/secrets";
   std::vector<std::pair<std::string, std::string>> secrets_paths;  // {prefix of a file-cert: or file-root: path, folder read instead}
   std::string kept_dir = "/var/lib/sluice";                        // "off": nothing is kept

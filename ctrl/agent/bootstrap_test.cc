@@ -65,16 +65,44 @@ TEST(Bootstrap, TheShippedFileShowsEveryKey) {
   }
 }
 
+TEST(Bootstrap, TheCaMustKnowWhoAsksAndNobodyOnTheWayMayAnswer) {
+  const auto with = [](const std::string& ca) { return errors_with("ca: {identity: 'spiffe://td/ns/a/sa/b', " + ca + "}\n"); };
+  EXPECT_EQ(with("address: 'unix:/s', token: /t"), "");
+  EXPECT_EQ(with("address: 'ca:15012', token: /t, tls: {ca: /c}, ttl: 48h, keep: /var/lib/sluice"), "");
+  EXPECT_EQ(with("address: 'ca:15012', tls: {ca: /c, cert: /d, key: /e}"), "");
+  EXPECT_NE(with("address: 'unix:/s'").find("must know who asks"), std::string::npos);
+  EXPECT_NE(with("address: 'ca:15012', tls: {ca: /c}").find("must know who asks"), std::string::npos);
+  EXPECT_NE(with("address: 'ca:15012', token: /t").find("in plain text anybody"), std::string::npos);
+  EXPECT_NE(with("address: 'nowhere', token: /t").find("'ca.address' must be unix:PATH"), std::string::npos);
+  EXPECT_NE(with("address: 'unix:/s', token: /t, ttl: 5s").find("'ca.ttl' must be a duration"), std::string::npos);
+  EXPECT_NE(errors_with("ca: {address: 'unix:/s', token: /t}\n").find("'ca.identity' is missing"), std::string::npos);
+  EXPECT_NE(errors_with("ca: {address: 'unix:/s', token: /t, identity: shop}\n").find("is no SPIFFE identity"), std::string::npos);
+  const auto b = parse_bootstrap("node: {id: router~10.10.0.1~gw-0.shop~shop.svc, metadata: {NAMESPACE: shop, SERVICE_ACCOUNT: gw}}\n"
+                                 "ports: [{devargs: 'auto:veth0', address: 10.10.0.1/24}]\nxds: {address: 'unix:/run/x.sock'}\n"
+                                 "ca: {address: 'unix:/run/x.sock', token: /t}\n",
+                                 "f.yaml");
+  ASSERT_TRUE(b) << b.error()[0];
+  EXPECT_EQ(b->ca->identity, "spiffe://cluster.local/ns/shop/sa/gw");
+}
+
 TEST(Bootstrap, TheKeysWithoutDefaultsOfTheShippedFileAreRight) {
   std::string text = std::regex_replace(shipped(), std::regex("\n#:  mac"), "\n    mac");
   text = std::regex_replace(text, std::regex("\n#:  vlan"), "\n    vlan");
   text = std::regex_replace(text, std::regex("\n#:resources[^\n]*"), "");
+  text = std::regex_replace(text, std::regex("\n#:ca:"), "\nca:");
   text = std::regex_replace(text, std::regex("\n#:"), "\n  ");
   const auto b = parse_bootstrap(text, "f.yaml");
   ASSERT_TRUE(b) << b.error()[0];
   EXPECT_EQ(b->ports[0].vlan, 100);
   EXPECT_EQ(b->ports[0].mac->to_string(), "02:00:00:00:00:01");
   EXPECT_EQ(b->xds->tls->key, "/etc/sluice/xds/key.pem");
+  ASSERT_TRUE(b->ca);
+  EXPECT_EQ(b->ca->tls->cert, "/etc/sluice/ca/cert.pem");
+  EXPECT_EQ(b->ca->identity, "spiffe://cluster.local/ns/default/sa/sluice");
+  EXPECT_EQ(b->ca->cluster_id, "Kubernetes");
+  CaConfig defaults;
+  EXPECT_EQ(b->ca->ttl, defaults.ttl);
+  EXPECT_EQ(b->ca->keep, defaults.keep);
   EXPECT_EQ(b->node.sub_zone, "a");
 }
 

@@ -65,6 +65,15 @@ std::string print_all(const std::vector<DumpedResource>& resources, const std::v
   return print(whole);
 }
 
+std::string utc(int64_t wall_us) {
+  const time_t t = time_t(wall_us / 1'000'000);
+  tm parts{};
+  char text[32];
+  gmtime_r(&t, &parts);
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
 }  // namespace
 
 std::string status_text(const AgentStatus& s) {
@@ -80,6 +89,13 @@ std::string status_text(const AgentStatus& s) {
   if (!s.kept_from.empty()) out += "kept           started from " + s.kept_from + "\n";
   if (s.kept_age != kNever) out += "kept           saved " + seconds(s.kept_age) + "\n";
   if (!s.kept_error.empty()) out += "kept           NOT saved: " + s.kept_error + "\n";
+  if (!s.ca.empty()) {
+    const CaStatus& c = s.certificate_of_ca;
+    out += "ca             " + s.ca + ": " + (c.serial.empty() ? "NO certificate yet" : "certificate " + c.serial + ", renewed at " + utc(c.renew_at_us) + ", ends " + utc(c.not_after_us)) +
+           (c.watching ? ", trust is pushed" : ", trust is NOT pushed") + "\n";
+    for (const std::string& e : {c.last_error, c.watch_error})
+      if (!e.empty()) out += "               last: " + e + "\n";
+  }
   out += "\ntype  held  wanted  missing  refused  acks  nacks  last response  version\n";
   for (const auto& t : s.types) {
     if (t.s.held == 0 && t.s.responses == 0 && t.s.wanted == 0) continue;
@@ -114,6 +130,13 @@ std::string status_json(const AgentStatus& s) {
          ",\"age_ms\":" + age(s.published_age) + "}";
   out += ",\"kept\":{\"from\":" + json_quoted(s.kept_from) + ",\"age_ms\":" + age(s.kept_age) + ",\"error\":" + json_quoted(s.kept_error) +
          "}";
+  if (!s.ca.empty()) {
+    const CaStatus& c = s.certificate_of_ca;
+    out += ",\"ca\":{\"address\":" + json_quoted(s.ca) + ",\"serial\":" + json_quoted(c.serial) + ",\"not_after_us\":" + std::to_string(c.not_after_us) +
+           ",\"renew_at_us\":" + std::to_string(c.renew_at_us) + ",\"issued\":" + std::to_string(c.issued) + ",\"failed\":" + std::to_string(c.failed) +
+           ",\"pushed\":" + std::to_string(c.pushed) + ",\"watching\":" + (c.watching ? "true" : "false") + ",\"last_error\":" + json_quoted(c.last_error) +
+           ",\"watch_error\":" + json_quoted(c.watch_error) + "}";
+  }
   out += ",\"types\":{";
   const char* separator = "";
   for (const auto& t : s.types) {

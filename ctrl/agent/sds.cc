@@ -1,5 +1,7 @@
 #include "ctrl/agent/sds.h"
 
+#include <google/protobuf/struct.pb.h>
+
 #include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
 
 namespace sluice::agent {
@@ -13,6 +15,22 @@ std::expected<std::string, std::string> inline_data(const DataSource& d, const c
     case DataSource::kInlineString: return d.inline_string();
     default: return std::unexpected(std::string(what) + " is not inline");
   }
+}
+// What no field of Envoy's says: identities that are refused. A Struct {denied: [...]} in a validator of our own name; any other is refused.
+std::expected<void, std::string> take_denied(const envoy::config::core::v3::TypedExtensionConfig& c, compile::Secret& out) {
+  google::protobuf::Struct s;
+  if (c.name() != kDeniedIdentities || !c.typed_config().UnpackTo(&s))
+    return std::unexpected("custom_validator_config '" + c.name() + "' is not supported");
+  for (const auto& [key, value] : s.fields()) {
+    if (key != "denied" || value.kind_case() != google::protobuf::Value::kListValue)
+      return std::unexpected(std::string(kDeniedIdentities) + ": only a list 'denied' is known");
+    for (const auto& v : value.list_value().values()) {
+      if (v.kind_case() != google::protobuf::Value::kStringValue)
+        return std::unexpected(std::string(kDeniedIdentities) + ": 'denied' must hold texts");
+      out.denied_identities.push_back(v.string_value());
+    }
+  }
+  return {};
 }
 }  // namespace
 
@@ -44,6 +62,8 @@ std::expected<compile::Secret, std::string> parse_secret(const std::string& name
     case tls::Secret::kValidationContext:
       ok = take(p.validation_context().trusted_ca(), "validation_context.trusted_ca", out.trusted_ca_pem);
       if (ok && p.validation_context().has_crl()) ok = take(p.validation_context().crl(), "validation_context.crl", out.crl_pem);
+      out.crl_leaf_only = p.validation_context().only_verify_leaf_cert_crl();
+      if (ok && p.validation_context().has_custom_validator_config()) ok = take_denied(p.validation_context().custom_validator_config(), out);
       break;
     default: return std::unexpected("holds neither a certificate nor a validation context");
   }

@@ -8,7 +8,11 @@
 
 namespace sluice::agent {
 
-// envoy.extensions.transport_sockets.tls.v3.Secret: tls_certificate{certificate_chain, private_key}, validation_context{trusted_ca, crl}.
+// The validator's name under which sluice-control's CA sends revoked identities.
+constexpr std::string_view kDeniedIdentities = "sluice.denied_identities";
+
+// envoy.extensions.transport_sockets.tls.v3.Secret: tls_certificate{certificate_chain, private_key}, validation_context{trusted_ca, crl,
+// only_verify_leaf_cert_crl, custom_validator_config as above}.
 std::expected<compile::Secret, std::string> parse_secret(const std::string& name, const std::string& bytes);
 
 // Whether a control plane may be asked for it when no file has it.

@@ -99,6 +99,12 @@ struct Compiler::State {
     return cluster;
   }
 
+  static uint64_t denied_hash(const std::vector<std::string>& identities) {
+    uint64_t h = 0;
+    for (const std::string& i : identities) h += hash_of(i);
+    return h;
+  }
+
   // The policy of one chain; null with a reason in `missing` while a secret is.
   static std::shared_ptr<const tls::ServerPolicy> build_tls(const TlsTemplate& t, SecretSource& secrets, int64_t wall_us,
                                                             std::vector<std::string>& missing) {
@@ -120,6 +126,8 @@ struct Compiler::State {
       }
       options.trusted_ca_pem = s->trusted_ca_pem;
       options.crl_pem = s->crl_pem;
+      options.crl_leaf_only = s->crl_leaf_only;
+      options.denied_uris = s->denied_identities;
     }
     auto policy = tls::ServerPolicy::make(options);
     if (!policy) {
@@ -135,7 +143,7 @@ struct Compiler::State {
       const Secret* s = secrets.find(name);
       h = h * 31 + (s == nullptr ? 7
                                  : hash_of(s->cert_chain_pem) ^ hash_of(s->private_key_pem) * 3 ^ hash_of(s->trusted_ca_pem) * 5 ^
-                                       hash_of(s->crl_pem) * 11);
+                                       hash_of(s->crl_pem) * 11 ^ (s->crl_leaf_only ? 13 : 0) ^ denied_hash(s->denied_identities) * 17);
     };
     for (const std::string& name : t.certificates) add(name);
     if (!t.trusted_ca.empty()) add(t.trusted_ca);

@@ -24,6 +24,8 @@ constexpr const char* kEndpointType = "type.googleapis.com/envoy.config.endpoint
 struct Secret {
   std::string name;
   std::string cert_chain_pem, private_key_pem, trusted_ca_pem, crl_pem;
+  bool crl_leaf_only = false;                  // the CRL is about leaves only
+  std::vector<std::string> denied_identities;  // URI SANs that are refused whatever vouches for them
   bool operator==(const Secret&) const = default;
 };
 

@@ -2,12 +2,16 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 
+#include "ctrl/plane/ca.h"
 #include "ctrl/plane/control.h"
 
 namespace {
@@ -18,18 +22,31 @@ void say(const std::string& line) {
   std::fflush(stdout);
 }
 
+int64_t wall_us() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+int complain(const std::string& why) {
+  std::cerr << "sluice-control: " << why << "\n";
+  return 1;
+}
+
 // Serves until SIGTERM or SIGINT; then streams are ended, so that their clients go to a stand-by.
-int serve(ControlOptions options) {
+int serve(ControlOptions options, CaOptions ca_options) {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int s : {SIGTERM, SIGINT}) sigaddset(&signals, s);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   (void)setpriority(PRIO_PROCESS, 0, -5);  // an edit must not wait behind the machine's load; without root it may
-  const auto control = Control::start(std::move(options));
-  if (!control) {
-    std::cerr << "sluice-control: " << control.error() << "\n";
-    return 1;
+  std::unique_ptr<Ca> ca;  // goes after the server that it is registered with
+  if (!ca_options.dir.empty()) {
+    auto started = Ca::start(std::move(ca_options), say);
+    if (!started) return complain(started.error());
+    ca = std::move(*started);
+    options.server.more = [&ca](grpc::ServerBuilder& b) { ca->add_to(b); };
   }
+  const auto control = Control::start(std::move(options));
+  if (!control) return complain(control.error());
   const timespec none{};
   while (sigtimedwait(&signals, nullptr, &none) <= 0) (*control)->poll(50);
   (*control)->drain(5'000);
@@ -67,6 +84,28 @@ int write_answers(const World& world, const std::string& node_file, const std::s
   return 0;
 }
 
+// A key and its certificate by the operator's own hand, without the server: OUT-key.pem (0600) and OUT.pem (the chain).
+int write_certificate(const CaOptions& options, const std::string& identity, int64_t ttl_s, const std::string& out) {
+  if (!sluice::tls::is_spiffe_id(identity)) return complain("'" + identity + "' is no SPIFFE identity; spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT is meant");
+  const auto ca = CaAuthority::start(options, wall_us());
+  if (!ca) return complain(ca.error());
+  if ((*ca)->state()->identities.contains(identity)) return complain(identity + " is revoked");
+  const auto csr = sluice::tls::make_csr(identity);
+  if (!csr) return complain(csr.error());
+  const auto made = (*ca)->issue(identity, {csr->csr_pem, ttl_s}, {1, wall_us()});
+  if (!made) return complain(made.error().reason);
+  (void)unlink((out + "-key.pem").c_str());  // it may be there, and readable
+  const auto old_mask = umask(077);
+  std::ofstream(out + "-key.pem", std::ios::trunc) << csr->key_pem;
+  umask(old_mask);
+  std::ofstream chain(out + ".pem", std::ios::trunc);
+  for (size_t i = 0; i + 1 < made->chain.size(); i++) chain << made->chain[i];
+  std::ofstream(out + "-root.pem", std::ios::trunc) << made->chain.back();
+  if (!chain.flush()) return complain(out + ".pem: cannot be written");
+  std::printf("%s\n", made->serial.c_str());
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -101,7 +140,54 @@ int main(int argc, char** argv) {
   run->add_option("--debounce", options.debounce_ms, "ms: the changes of so long after a push to a node go together")
       ->check(CLI::Range(0, 60'000))
       ->capture_default_str();
+  CaOptions ca;
+  TokenOptions token{.audience = "istio-ca"};
+  std::string token_keys, root_name, identity;
+  int64_t ttl_s = 0;
+  bool rsa = false;
+  const auto ca_common = [&](CLI::App* c) {
+    c->add_option("--ca-trust-domain", ca.trust_domain, "identities are spiffe://THIS/...")->capture_default_str();
+    c->add_option("--ca-ttl-min", ca.ttl_min_s, "seconds; less is not given")->capture_default_str();
+    c->add_option("--ca-ttl-default", ca.ttl_default_s, "seconds; to who does not say")->capture_default_str();
+    c->add_option("--ca-ttl-max", ca.ttl_max_s, "seconds; more is not given")->capture_default_str();
+  };
+  run->add_option("--ca-dir", ca.dir, "be a CA: roots, revoked.yaml (see ctrl/plane/README.md); made with a root if it is empty");
+  ca_common(run);
+  run->add_option("--ca-token-keys", token_keys, "callers may prove themselves by tokens: a JWKS, or PEM with PUBLIC KEY blocks");
+  run->add_option("--ca-token-issuer", token.issuer, "what the tokens' iss must be");
+  run->add_option("--ca-token-audience", token.audience, "what their aud must hold")->capture_default_str();
+  auto* root = app.add_subcommand("root", "make a further root in a CA's folder: the first step of a rotation");
+  root->add_option("--ca-dir", ca.dir, "the CA's folder")->required();
+  root->add_option("--ca-trust-domain", ca.trust_domain, "its organization")->capture_default_str();
+  root->add_option("name", root_name, "the new root's folder")->required();
+  root->add_flag("--rsa", rsa, "RSA 3072 instead of P-256");
+  auto* certificate = app.add_subcommand("certificate", "make a key and its certificate with a CA's folder, without the server");
+  certificate->add_option("--ca-dir", ca.dir, "the CA's folder")->required();
+  ca_common(certificate);
+  certificate->add_option("--identity", identity, "spiffe://...")->required();
+  certificate->add_option("--ttl", ttl_s, "seconds; 0: the default")->capture_default_str();
+  certificate->add_option("--out", out, "writes OUT.pem, OUT-key.pem, OUT-root.pem; prints the serial")->required();
   CLI11_PARSE(app, argc, argv);
+  if (root->parsed()) {
+    using sluice::tls::KeyKind;
+    const auto ok = add_root(ca.dir, root_name, ca.trust_domain, rsa ? KeyKind::kRsa3072 : KeyKind::kP256, wall_us());
+    return ok ? 0 : complain(ok.error());
+  }
+  if (certificate->parsed()) return write_certificate(ca, identity, ttl_s, out);
+  if (!token_keys.empty() || !token.issuer.empty()) {
+    if (ca.dir.empty() || token_keys.empty() || token.issuer.empty()) {
+      std::cerr << "--ca-dir, --ca-token-keys and --ca-token-issuer belong together\n";
+      return 2;
+    }
+    std::ifstream in(token_keys);
+    std::stringstream text;
+    text << in.rdbuf();
+    if (!in) return complain(token_keys + ": cannot be read");
+    token.keys = text.str();
+    token.trust_domain = ca.trust_domain;
+    ca.token = token;
+    options.certificate_optional = true;
+  }
   const int files = !options.ca.empty() + !options.cert.empty() + !options.key.empty();
   if (files != 0 && files != 3) {
     std::cerr << "--tls-ca, --tls-cert and --tls-key belong together\n";
@@ -110,7 +196,7 @@ int main(int argc, char** argv) {
   options.translation.deny_by_default = authorization == "deny";
   const auto problems = [](const std::string& text) { std::cerr << text << std::flush; };
   if (run->parsed())
-    return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .admin = admin, .say = say, .problems = problems});
+    return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .admin = admin, .say = say, .problems = problems}, std::move(ca));
   Loaded loaded = load_directory(dir, mesh);
   check_patches(loaded);
   problems(render(loaded.issues));

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fetches the xDS protos (npm package, pinned by its hash), generates C++ for the closure in use, and groups it into a few large sources.
 
-    generate.py OUT      prints one source path per line: the message groups, then the ADS stub
+    generate.py OUT      prints one source path per line: the message groups, then the gRPC stubs
 
 Run by meson at configuration. Nothing is fetched twice (cache: $SLUICE_CACHE, else ~/.cache/sluice) and nothing is written when nothing changed,
 so a second configuration costs no compilation. docs/design/003-protos.md says why so.
@@ -47,8 +47,9 @@ envoy/extensions/filters/http/header_to_metadata/v3/header_to_metadata envoy/ext
 envoy/extensions/compression/gzip/compressor/v3/gzip envoy/extensions/filters/http/csrf/v3/csrf
 envoy/extensions/filters/http/header_mutation/v3/header_mutation envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit
 envoy/extensions/filters/network/connection_limit/v3/connection_limit envoy/config/trace/v3/opentelemetry envoy/config/trace/v3/zipkin
-istio/alpn istio/metadata_exchange istio/stats
+istio/alpn istio/metadata_exchange istio/stats istio/ca envoy/service/secret/v3/sds
 """.split()
+STUBS = ["envoy/service/discovery/v3/ads.proto", "envoy/service/secret/v3/sds.proto", "istio/ca.proto"]  # the services that are spoken
 
 
 def fetch(cache):
@@ -108,7 +109,7 @@ def closure(tree):
 # ---- annotations out: they are custom options, which cost a third of the compilation and dead-lock protobuf 3.21's code_size mode
 # (an option that is itself a generated message is parsed under the pool's lock). Field numbers are descriptor.proto's.
 
-ANNOTATIONS = ("validate/", "udpa/annotations/", "xds/annotations/", "envoy/annotations/")
+ANNOTATIONS = ("validate/", "udpa/annotations/", "xds/annotations/", "envoy/annotations/", "google/api/annotations", "google/api/http")
 OPTIONS = "options"
 ENUM_VALUE = {3: OPTIONS}
 ENUM = {2: ENUM_VALUE, 3: OPTIONS}
@@ -209,14 +210,14 @@ def main(out):
                     f.write(encode(1 << 3 | 2) + encode(len(inner)) + inner)
         subprocess.run(["protoc", f"--descriptor_set_in={plain}", f"--cpp_out=code_size:{gen}", *names], check=True)
         plugin = shutil.which("grpc_cpp_plugin") or sys.exit("grpc_cpp_plugin is missing; run ./run setup (protobuf-compiler-grpc)")
-        ads = "envoy/service/discovery/v3/ads.proto"
-        subprocess.run(["protoc", f"--descriptor_set_in={plain}", f"--plugin=protoc-gen-grpc={plugin}", f"--grpc_out={gen}", ads], check=True)
+        subprocess.run(["protoc", f"--descriptor_set_in={plain}", f"--plugin=protoc-gen-grpc={plugin}", f"--grpc_out={gen}", *STUBS], check=True)
 
         bases = [n[:-len(".proto")] for n in names]
         for b in bases:
             write_if_new(os.path.join(out, b + ".pb.h"), open(os.path.join(gen, b + ".pb.h")).read())
-        for ext in (".grpc.pb.h", ".grpc.pb.cc"):
-            write_if_new(os.path.join(out, ads[:-6] + ext), open(os.path.join(gen, ads[:-6] + ext)).read())
+        for stub in STUBS:
+            for ext in (".grpc.pb.h", ".grpc.pb.cc"):
+                write_if_new(os.path.join(out, stub[:-6] + ext), open(os.path.join(gen, stub[:-6] + ext)).read())
         # Two file-static names of protobuf 3.21 collide when sources are joined: each file gets its own.
         groups = [[0, []] for _ in range(GROUPS)]
         for b in sorted(bases, key=lambda b: -os.path.getsize(os.path.join(gen, b + ".pb.cc"))):
@@ -233,7 +234,8 @@ def main(out):
                 text += "\n#undef schemas\n#undef file_default_instances\n"
             write_if_new(os.path.join(out, f"group{i}.cc"), text)
             print(os.path.join(out, f"group{i}.cc"))
-        print(os.path.join(out, ads[:-6] + ".grpc.pb.cc"))
+        for stub in STUBS:
+            print(os.path.join(out, stub[:-6] + ".grpc.pb.cc"))
 
 
 main(sys.argv[1])

@@ -142,6 +142,10 @@ void Proxy::chain_found(DownstreamId id) {
 void Proxy::opened(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
   c_.wheel.cancel(d.timer);
+  if (!refresh_chain(d)) {  // the tables may have moved during the handshake
+    close_downstream(id, false);
+    return;
+  }
   d.facts = {.local = d.local, .remote = d.remote, .tls = d.wire.layer == tls_ && tls_ != nullptr, .certificate = {}};
   if (d.peer != nullptr)
     d.facts.certificate = {d.peer->certificate,   d.peer->sha256_hex, d.peer->subject,   d.peer->pem_escaped,

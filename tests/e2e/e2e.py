@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """End to end, over DPDK ports in namespaces of its own: curl, openssl, a Python origin, sluice-control and sluice as they are shipped.
 Prints `ok NAME` or `FAIL NAME: why` per check; exit 0 only if none failed, 77 where it cannot run."""
+import base64
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,7 +17,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
-from net import Net, make_ca, make_certificate, text_of, wait_for  # noqa: E402
+from net import Net, make_ca, make_certificate, sh, text_of, wait_for  # noqa: E402
 
 BUILD = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build")
 SLUICE = os.path.join(BUILD, "dataplane", "sluice")
@@ -273,6 +275,137 @@ def ends(w):
     check("SIGTERM under load: exit code 0", code == 0, code)
 
 
+class Authority:
+    """sluice-control with a CA, and a gateway that has its certificate from it. TTL 40 s: renewed every 20."""
+
+    def __init__(self, w):
+        self.w, self.dir, self.control = w, os.path.join(w.work, "authority"), None
+        self.log, self.control_log = os.path.join(w.work, "ca-gateway.log"), os.path.join(w.work, "ca-control.log")
+        key = os.path.join(w.work, "token-key.pem")
+        sh("openssl", "genrsa", "-out", key, "2048")
+        sh("openssl", "rsa", "-in", key, "-pubout", "-out", os.path.join(w.work, "token-pub.pem"))
+
+        def b64(b):
+            return base64.urlsafe_b64encode(b).rstrip(b"=")
+
+        claims = {"iss": "https://e2e", "aud": ["istio-ca"], "sub": "system:serviceaccount:shop:gateway", "exp": int(time.time()) + 3600}
+        text = b64(b'{"alg":"RS256"}') + b"." + b64(json.dumps(claims).encode())
+        signature = subprocess.run(["openssl", "dgst", "-sha256", "-sign", key], input=text, capture_output=True, check=True).stdout
+        with open(os.path.join(w.work, "token"), "wb") as f:
+            f.write(text + b"." + b64(signature) + b"\n")
+        with open(os.path.join(w.work, "ca.yaml"), "w") as f:
+            f.write(BOOTSTRAP.format(work=w.work, port="auto:gwc").replace("xds.sock", "ca.sock").replace(f'dir: "{w.work}",', f'dir: "{w.work}/none",')
+                    + f'ca: {{address: "unix:{w.work}/ca.sock", token: "{w.work}/token"}}\n')
+
+    def start_control(self):
+        w = self.w
+        before = text_of(self.control_log).count("serving on")
+        self.control = w.net.start(None, CONTROL, "run", "-d", os.path.join(HERE, "istio"), "--listen", f"unix:{w.work}/ca.sock", "--authorization-default", "allow",
+                                   "--ca-dir", self.dir, "--ca-ttl-min", "5", "--ca-ttl-default", "40", "--ca-ttl-max", "40", "--ca-token-keys", f"{w.work}/token-pub.pem",
+                                   "--ca-token-issuer", "https://e2e", log=self.control_log)
+        return wait_for(lambda: text_of(self.control_log).count("serving on") > before, 10)
+
+    def client(self, name):
+        """A client's certificate of this CA; its serial."""
+        return sh(CONTROL, "certificate", "--ca-dir", self.dir, "--identity", f"spiffe://cluster.local/ns/shop/sa/{name}", "--out", f"{self.w.work}/c-{name}").stdout.strip()
+
+    def edit(self, name, text):
+        with open(os.path.join(self.dir, name + ".new"), "w") as f:
+            f.write(text)
+        os.rename(os.path.join(self.dir, name + ".new"), os.path.join(self.dir, name))
+
+    def get(self, name):
+        c = f"{self.w.work}/c-{name}"
+        return self.w.curl("https://shop.example.com:9443/", "-k", "--cert", c + ".pem", "--key", c + "-key.pem", seconds=5)[0]
+
+    def serial(self):
+        """Of the gateway's certificate, verified with what the client trusts; None if it does not verify."""
+        c = f"{self.w.work}/c-client"
+        came = self.w.shell(f"openssl s_client -connect 10.10.0.1:9443 -servername shop.example.com -verify_return_error -CAfile {c}-root.pem -cert {c}.pem -key {c}-key.pem"
+                            " </dev/null 2>/dev/null | openssl x509 -noout -serial").stdout.strip()
+        return came or None
+
+    def roots(self):
+        return self.client("client")
+
+
+def certificates(w):
+    a = Authority(w)
+    check("sluice-control is a CA", a.start_control(), text_of(a.control_log))
+    a.roots()
+    gateway = w.net.start("gateway", SLUICE, "run", "-c", os.path.join(w.work, "ca.yaml"), log=a.log)
+    up = wait_for(lambda: gateway.poll() is not None or a.get("client") == "200", 30, 0.1) and gateway.poll() is None
+    check("the gateway has its certificate from it: mutual TLS", up, text_of(a.log) + text_of(a.control_log))
+    first = a.serial()
+    check("openssl verifies it by the CA's root", first, text_of(a.log))
+    stored = [f for f in sh("grep", "-rlE", "PRIVATE KEY", w.work, check=False).stdout.split() if "/authority/" not in f]
+    known = ("-key.pem", "/key.pem")
+    check("its private key is on no disk", stored and all(f.endswith(known) for f in stored), stored)
+    check("it is renewed at half of its life", wait_for(lambda: a.serial() not in (None, first), 30, 0.5), text_of(a.log))
+
+    bad, good = a.client("bad"), a.client("other")
+    check("two more clients are let in", (a.get("bad"), a.get("other")) == ("200", "200"))
+    held = w.net.start("client", sys.executable, os.path.join(HERE, "load.py"), "held", f"{w.work}/c-bad", log=os.path.join(w.work, "held.log"))
+    wait_for(lambda: "up" in text_of(os.path.join(w.work, "held.log")), 5)
+    begin = time.monotonic()
+    a.edit("revoked.yaml", f"serials: ['{bad}']\n")
+    refused = wait_for(lambda: a.get("bad").startswith("curl"), 3, 0.01)
+    took = time.monotonic() - begin
+    check("a revoked serial is refused within 1 s of the edit", refused and took < 1, f"{took:.2f} s")
+    held.wait(10)
+    check("its open connection ends", "closed" in text_of(os.path.join(w.work, "held.log")), text_of(os.path.join(w.work, "held.log")))
+    check("its neighbour is not", a.get("other") == "200", a.get("other"))
+    begin = time.monotonic()
+    a.edit("revoked.yaml", "identities: [spiffe://cluster.local/ns/shop/sa/other]\n")
+    refused = wait_for(lambda: a.get("other").startswith("curl"), 3, 0.01)
+    took = time.monotonic() - begin
+    check("a revoked identity is refused within 1 s of the edit", refused and took < 1, f"{took:.2f} s")
+    check("who is no longer revoked is let in", wait_for(lambda: a.get("bad") == "200", 3), a.get("bad"))
+    a.edit("revoked.yaml", "serials: [what\n")
+    check("a wrong revoked.yaml is named and changes nothing", wait_for(lambda: "revoked.yaml:" in text_of(a.control_log), 3) and a.get("other").startswith("curl"))
+    a.edit("revoked.yaml", "serials: []\n")
+
+    # The root, in three steps, under mutual TLS and wrk.
+    wrk = subprocess.Popen(["ip", "netns", "exec", w.net.ns("client"), "wrk", "-t1", "-c8", "-d20s", "http://shop.example.com/x"], stdout=subprocess.PIPE, text=True)
+    load = w.net.start("client", sys.executable, os.path.join(HERE, "load.py"), "mutual", f"{w.work}/c-client", "20", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+
+    def pushes():
+        return text_of(a.control_log).count("ca: pushed")
+
+    before, old_root = pushes(), text_of(f"{w.work}/c-client-root.pem")
+    sh(CONTROL, "root", "--ca-dir", a.dir, "root-2")
+    check("1: a second root is trusted", wait_for(lambda: pushes() > before, 3), text_of(a.control_log))
+    a.roots()  # the clients learn it too
+    time.sleep(2)
+    before, serial = pushes(), a.serial()
+    a.edit("signing", "root-2\n")
+    check("2: the other one signs, the gateway asks at once", wait_for(lambda: pushes() > before and a.serial() not in (None, serial), 8, 0.2), text_of(a.log))
+    a.roots()
+    time.sleep(3)
+    before = pushes()
+    shutil.rmtree(os.path.join(a.dir, "root-1"))
+    check("3: the old one is dropped", wait_for(lambda: pushes() > before, 3), text_of(a.control_log))
+    a.roots()
+    out, err = load.communicate(timeout=60)
+    text = wrk.communicate(timeout=60)[0]
+    good, lost = (int(n) for n in out.split())
+    check("no request of mutual TLS is lost", good > 100 and lost == 0, f"{good} good, {lost} connections failed: {err[-2000:]}")
+    check("no request of wrk is lost", "Requests/sec" in text and "Socket errors" not in text and "Non-2xx" not in text, text)
+    check("the new root alone verifies the gateway", old_root not in text_of(f"{w.work}/c-client-root.pem") and a.serial() is not None)
+
+    serial = a.serial()
+    wait_for(lambda: a.serial() not in (None, serial), 30, 0.5)  # freshly renewed
+    serial = a.serial()
+    w.net.stop(a.control)
+    time.sleep(24)
+    check("without the CA the gateway serves on", a.serial() == serial and a.get("client") == "200")
+    a.start_control()
+    check("and renews when it is back", wait_for(lambda: a.serial() not in (None, serial), 14, 0.5), text_of(a.log))
+    check("SIGTERM: exit code 0", w.net.stop(gateway, signal.SIGTERM, 20) == 0)
+    w.net.stop(a.control)
+
+
 DEV_YAML = """apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: edge, namespace: default}
@@ -352,6 +485,7 @@ def main():
                 accounts(w, "after the faults")
                 ends(w)
                 start_errors(w)
+                certificates(w)
                 dev(w)
         finally:
             w.net.close()
