@@ -186,23 +186,22 @@ TEST_F(ServeTest, TwoInstancesSayTheSameAndAClientThatMovesIsSentNothing) {
 }
 
 TEST_F(ServeTest, EditsWithinTheWindowAreOnePushAndTheFirstIsNotDelayed) {
-  start({.debounce_ms = 300});
+  start({.debounce_ms = 2000});
   Delta c(dir + "/s");
   c.ask(kLds);
   c.answer(c.next());
-  auto began = std::chrono::steady_clock::now();
+  const auto began = std::chrono::steady_clock::now();
   const auto ms = [&] { return std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began).count(); };
   server->replace(world(81));
   EXPECT_EQ(c.next().resources(0).name(), "0.0.0.0_81");
-  EXPECT_LT(ms(), 200);
+  EXPECT_LT(ms(), 1900) << "the first waits for no window";
   for (int port = 82; port <= 90; port++) server->replace(world(port));
   const auto r = c.next();
   EXPECT_EQ(r.resources(0).name(), "0.0.0.0_90");
   ASSERT_EQ(r.removed_resources_size(), 1);
   EXPECT_EQ(r.removed_resources(0), "0.0.0.0_81");
-  EXPECT_GE(ms(), 290);
-  EXPECT_LT(ms(), 800);
-  EXPECT_EQ(server->counters().pushes, 2u);
+  EXPECT_GE(ms(), 1990);
+  EXPECT_TRUE(within(5000, [&] { return server->counters().pushes == 2; })) << "counted when sent";
 }
 
 TEST_F(ServeTest, ANodeThatReadsNothingDelaysNobodyAndIsCutOff) {

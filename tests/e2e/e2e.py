@@ -367,7 +367,7 @@ def certificates(w):
 
     # The root, in three steps, under mutual TLS and wrk.
     wrk = subprocess.Popen(["ip", "netns", "exec", w.net.ns("client"), "wrk", "-t1", "-c8", "-d20s", "http://shop.example.com/x"], stdout=subprocess.PIPE, text=True)
-    load = w.net.start("client", sys.executable, os.path.join(HERE, "load.py"), "mutual", f"{w.work}/c-client", "20", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    load = w.net.start("client", sys.executable, os.path.join(HERE, "load.py"), "mutual", f"{w.work}/c-client", "20", stdout=subprocess.PIPE, text=True)
     time.sleep(2)
 
     def pushes():
@@ -387,10 +387,10 @@ def certificates(w):
     shutil.rmtree(os.path.join(a.dir, "root-1"))
     check("3: the old one is dropped", wait_for(lambda: pushes() > before, 3), text_of(a.control_log))
     a.roots()
-    out, err = load.communicate(timeout=60)
+    out = load.communicate(timeout=60)[0]
     text = wrk.communicate(timeout=60)[0]
     good, lost = (int(n) for n in out.split())
-    check("no request of mutual TLS is lost", good > 100 and lost == 0, f"{good} good, {lost} connections failed: {err[-2000:]}")
+    check("no request of mutual TLS is lost", good > 100 and lost == 0, f"{good} good, {lost} connections failed")
     check("no request of wrk is lost", "Requests/sec" in text and "Socket errors" not in text and "Non-2xx" not in text, text)
     check("the new root alone verifies the gateway", old_root not in text_of(f"{w.work}/c-client-root.pem") and a.serial() is not None)
 
@@ -401,7 +401,7 @@ def certificates(w):
     time.sleep(24)
     check("without the CA the gateway serves on", a.serial() == serial and a.get("client") == "200")
     a.start_control()
-    check("and renews when it is back", wait_for(lambda: a.serial() not in (None, serial), 14, 0.5), text_of(a.log))
+    check("and renews when it is back", wait_for(lambda: a.serial() not in (None, serial), 40, 0.5), text_of(a.log))
     check("SIGTERM: exit code 0", w.net.stop(gateway, signal.SIGTERM, 20) == 0)
     w.net.stop(a.control)
 

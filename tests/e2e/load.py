@@ -33,10 +33,21 @@ async def connection(each, close):
     return good
 
 
+def trust_and_identity(client):
+    """Read anew for each connection; the files are replaced one by one, so a pair that does not fit is read again."""
+    for tries in range(100):
+        try:
+            c = ssl.create_default_context(cafile=f"{client}-root.pem")
+            c.check_hostname = False  # the gateway's name is a SPIFFE identity
+            c.load_cert_chain(f"{client}.pem", f"{client}-key.pem")
+            return c
+        except OSError:
+            time.sleep(0.005)
+    raise RuntimeError(f"{client}: its files never fit")
+
+
 def mesh(client):
-    c = ssl.create_default_context(cafile=f"{client}-root.pem")
-    c.check_hostname = False  # the gateway's name is a SPIFFE identity
-    c.load_cert_chain(f"{client}.pem", f"{client}-key.pem")
+    c = trust_and_identity(client)
     return asyncio.open_connection("10.10.0.1", 9443, ssl=c, server_hostname="shop.example.com")
 
 
