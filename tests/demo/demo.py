@@ -270,7 +270,7 @@ class Demo:
             f.write(text_of(os.path.join(ISTIO, "policies.yaml")).replace("/items/*", "/things/*"))
         code, said = ask("diff", edited, *mesh)
         print("   ", "\n    ".join(said.strip().splitlines()[:8]))
-        flips = lambda came: "! GET " in came and "/items/" in came and "is  403" in came  # noqa: E731
+        flips = lambda came: "! GET " in came and "/items/" in came and "is 403" in came  # noqa: E731
         flips.__doc__ = "a request that would be denied now"
         self.check("diff, against the running tables", flips, " ".join(said.split()))
         with open(os.path.join(edited, "policies.yaml"), "a") as f:
