@@ -279,6 +279,61 @@ TEST(Refusal, ARegexThatDoesNotCompileAndADomainOfTwoHosts) {
   EXPECT_FALSE(c.check(kRouteType, "r", r.SerializeAsString()));
 }
 
+// A listener whose chains are `chains`, as JSON; why it is refused, "" when it is not.
+std::string listener_refused(const std::string& chains) {
+  const auto parsed = parse_json(R"([{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "l", "address":
+    {"socket_address": {"address": "0.0.0.0", "port_value": 80}}, "filter_chains": [)" +
+                                     chains + "]}]",
+                                 "test");
+  EXPECT_TRUE(parsed) << (parsed ? "" : parsed.error());
+  Compiler c;
+  const auto taken = c.apply(kListenerType, "l", parsed->front().bytes);
+  return taken ? "" : taken.error();
+}
+std::string typed(const std::string& type, const std::string& fields = "") {
+  return R"({"name": "x", "typed_config": {"@type": "type.googleapis.com/)" + type + "\"" + (fields.empty() ? "" : ", " + fields) + "}}";
+}
+const std::string kDenyAll =
+    R"("rules": {"action": "DENY", "policies": {"p": {"permissions": [{"any": true}], "principals": [{"any": true}]}}})";
+const std::string kTcp = typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", R"("stat_prefix": "t", "cluster": "c")");
+std::string http_chain(const std::string& filter) {
+  return R"({"filters": [)" +
+         typed("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+               R"("stat_prefix": "h", "rds": {"route_config_name": "r"}, "http_filters": [)" + filter + ", " +
+                   typed("envoy.extensions.filters.http.router.v3.Router") + "]") +
+         "]}";
+}
+std::string tcp_chain(const std::string& filter, const std::string& match = "") {
+  return R"({"filter_chain_match": {)" + match + R"(}, "filters": [)" + filter + ", " + kTcp + "]}";
+}
+
+// Passed over, it would deny nobody. Envoy refuses each of these listeners too.
+TEST(Refusal, AFilterInTheWrongListOrWithoutAConfigurationIsNotPassedOver) {
+  const std::string http_rbac = typed("envoy.extensions.filters.http.rbac.v3.RBAC", kDenyAll),
+                    network_rbac = typed("envoy.extensions.filters.network.rbac.v3.RBAC", R"("stat_prefix": "s", )" + kDenyAll);
+  EXPECT_EQ(listener_refused(http_chain(http_rbac)), "");
+  EXPECT_EQ(listener_refused(tcp_chain(network_rbac)), "");
+  EXPECT_NE(listener_refused(http_chain(network_rbac)).find("is no HTTP filter"), std::string::npos);
+  EXPECT_NE(listener_refused(tcp_chain(http_rbac)).find("is no network filter"), std::string::npos);
+  for (const char* name : {"envoy.filters.http.rbac", "envoy.filters.network.rbac"}) {
+    const std::string bare = std::string(R"({"name": ")") + name + "\"}";
+    EXPECT_NE(listener_refused(http_chain(bare)).find("is no HTTP filter"), std::string::npos) << name;
+    EXPECT_NE(listener_refused(tcp_chain(bare)).find("is no network filter"), std::string::npos) << name;
+  }
+  EXPECT_NE(listener_refused(http_chain(typed("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"))), "");
+  EXPECT_NE(listener_refused(tcp_chain(typed("envoy.extensions.filters.http.cors.v3.Cors"))), "");
+  EXPECT_EQ(listener_refused(http_chain(typed("envoy.extensions.filters.http.cors.v3.Cors"))), "");
+  EXPECT_EQ(listener_refused(http_chain(typed("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"))), "");
+  EXPECT_EQ(
+      listener_refused(tcp_chain(typed("envoy.tcp.metadataexchange.config.MetadataExchange", R"("protocol": "istio-peer-exchange")"))), "");
+}
+
+TEST(Refusal, ChainsThatMatchTheSameConnections) {
+  const std::string nothing = typed("stats.PluginConfig");
+  EXPECT_NE(listener_refused(tcp_chain(nothing) + ", " + tcp_chain(nothing)).find("match the same connections"), std::string::npos);
+  EXPECT_EQ(listener_refused(tcp_chain(nothing, R"("server_names": ["a"])") + ", " + tcp_chain(nothing, R"("server_names": ["b"])")), "");
+}
+
 TEST(Refusal, BytesThatAreNoSuchMessage) {
   Compiler c;
   EXPECT_FALSE(c.apply(kRouteType, "r", "\xff\xff"));

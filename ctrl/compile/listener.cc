@@ -40,6 +40,21 @@ namespace nf = envoy::extensions::filters::network;
 namespace ts = envoy::extensions::transport_sockets::tls::v3;
 using envoy::config::accesslog::v3::AccessLog;
 
+// What has no effect as judge() lets it pass. A type that it knows from another place is none here: passed over, an RBAC filter in the
+// wrong list would allow everybody.
+constexpr std::string_view kInertHttpFilters[] = {"envoy.extensions.filters.http.cors.v3.Cors",
+                                                  "envoy.extensions.filters.http.fault.v3.HTTPFault",
+                                                  "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+                                                  "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
+                                                  "stats.PluginConfig",
+                                                  "udpa.type.v1.TypedStruct",
+                                                  "xds.type.v3.TypedStruct"};
+constexpr std::string_view kInertNetworkFilters[] = {"envoy.tcp.metadataexchange.config.MetadataExchange", "stats.PluginConfig",
+                                                     "udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"};
+bool one_of(const google::protobuf::Any& any, std::span<const std::string_view> types) {
+  return std::ranges::find(types, std::string_view(any.type_url()).substr(any.type_url().rfind('/') + 1)) != types.end();
+}
+
 // Istio's default format, for a file logger without one of its own.
 constexpr std::string_view kEnvoyDefaultFormat =
     "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% "
@@ -120,7 +135,9 @@ std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3:
     } else if (any.Is<envoy::extensions::filters::http::rbac::v3::RBAC>()) {
       out->filters.push_back(
           {tables::HttpFilter::Kind::kRbac, f.name(), rbac_filter_of(unpacked<envoy::extensions::filters::http::rbac::v3::RBAC>(any))});
-    }  // the others have no effect as configured (verdicts.inc)
+    } else if (!one_of(any, kInertHttpFilters)) {
+      throw Refused("http_filters: \"" + f.name() + "\" is no HTTP filter of this gateway (" + any.type_url() + ")");
+    }
   }
   if (out->filters.empty()) throw Refused("http_connection_manager without a router");
   out->access_logs = logs_of(m.access_log());
@@ -330,7 +347,9 @@ std::shared_ptr<tables::FilterChain> chain_of(const ls::FilterChain& c, const ls
       out->tcp = tcp_proxy_of(unpacked<nf::tcp_proxy::v3::TcpProxy>(any), ids);
     } else if (last || any.Is<nf::http_connection_manager::v3::HttpConnectionManager>() || any.Is<nf::tcp_proxy::v3::TcpProxy>()) {
       throw Refused("filters: \"" + c.filters(i).name() + "\" cannot stand at place " + std::to_string(i));
-    }  // telemetry between: judged inert
+    } else if (!one_of(any, kInertNetworkFilters)) {
+      throw Refused("filters: \"" + c.filters(i).name() + "\" is no network filter of this gateway (" + any.type_url() + ")");
+    }
   }
   if (out->http == nullptr && out->tcp == nullptr) throw Refused("filters: no http_connection_manager and no tcp_proxy");
   return out;
@@ -352,6 +371,8 @@ ListenerTemplate listener_of(const ls::Listener& l, Interned& ids) {
   }
   if (l.has_default_filter_chain()) out.default_chain = chain_of(l.default_filter_chain(), l, ids, out.default_tls, out.route_configs);
   if (out.chains.empty() && out.default_chain == nullptr) throw Refused("no filter chain");
+  const std::vector<std::shared_ptr<const tables::FilterChain>> chains(out.chains.begin(), out.chains.end());
+  if (const std::string bad = tables::clash(chains); !bad.empty()) throw Refused(bad);
   for (const auto& f : l.listener_filters()) {
     if (!f.typed_config().Is<envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector>())
       throw Refused("listener_filters: \"" + f.name() + "\" is not supported (tls_inspector is)");

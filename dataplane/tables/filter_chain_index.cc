@@ -1,23 +1,14 @@
 #include "dataplane/tables/filter_chain_index.h"
 
 #include <algorithm>
+#include <array>
 
 namespace sluice::tables {
 namespace {
 
-// Among the candidates those with the best score; a negative score does not match. Returns how many are left, compacted to the front.
-template <class Score>
-size_t keep_best(uint32_t* candidates, size_t n, Score&& score) {
-  int best = -1;
-  size_t kept = 0;
-  for (size_t i = 0; i < n; i++) {
-    const int s = score(candidates[i]);
-    if (s < 0 || s < best) continue;
-    if (s > best) best = s, kept = 0;
-    candidates[kept++] = candidates[i];
-  }
-  return best < 0 ? 0 : kept;
-}
+// How well a chain fits, step by step after the server name; a negative step does not match. Compared in this order the greatest is the
+// chain that Envoy's search ends at: each step keeps those with its best value, and a negative one stays only where all are.
+using Fit = std::array<int, 5>;
 
 int longest(const std::vector<IpPrefix>& prefixes, const IpAddress& a) {
   if (prefixes.empty()) return 0;
@@ -27,7 +18,73 @@ int longest(const std::vector<IpPrefix>& prefixes, const IpAddress& a) {
   return best;
 }
 
+Fit fit_of(const FilterChainMatch& m, const ConnectionView& c) {
+  const auto among = [](const auto& list, const auto& value) { return std::ranges::find(list, value) != list.end(); };
+  int protocol = m.application_protocols.empty() ? 0 : -1;
+  for (size_t k = 0; k < c.application_protocols.size() && protocol < 0; k++)  // the client's order decides between chains
+    if (among(m.application_protocols, c.application_protocols[k])) protocol = 1000 - int(k);
+  return {m.transport_protocol.empty()                   ? 0
+          : m.transport_protocol == c.transport_protocol ? 1
+                                                         : -1,
+          protocol, longest(m.direct_source, c.remote.ip), longest(m.source, c.remote.ip),
+          m.source_ports.empty()                 ? 0
+          : among(m.source_ports, c.remote.port) ? 1
+                                                 : -1};
+}
+
+using Values = std::vector<std::string>;  // of one criterion, as text that is equal where it matches the same; {""}: any
+
+template <class List, class F>
+Values values_of(const List& list, F&& text) {
+  Values out;
+  for (const auto& x : list) out.push_back(text(x));
+  if (out.empty()) out.emplace_back();
+  return out;
+}
+
+// Without the bits past the length.
+std::string block_text(const IpPrefix& p) {
+  std::string out = std::to_string(p.length) + (p.address.is_v4() ? "v4" : "v6");
+  const unsigned bits = p.length + (p.address.is_v4() ? 96u : 0u);
+  for (unsigned i = 0; i < bits; i++) out += char('0' + (p.address.bytes()[i / 8] >> (7 - i % 8) & 1));
+  return out;
+}
+
+// Calls f(text) for each combination of one value of each criterion.
+template <class F>
+void each_combination(std::span<const Values> criteria, const std::string& so_far, F&& f) {
+  if (criteria.empty()) return f(so_far);
+  for (const std::string& v : criteria[0]) each_combination(criteria.subspan(1), so_far + v + '\n', f);
+}
+
 }  // namespace
+
+std::string clash(std::span<const std::shared_ptr<const FilterChain>> chains) {
+  std::unordered_map<std::string, const FilterChain*> taken;
+  std::string error;
+  for (const auto& chain : chains) {
+    const FilterChainMatch& m = chain->match;
+    const auto same = [](const std::string& s) { return s; };
+    const auto port = [](uint16_t p) { return std::to_string(p); };
+    for (const std::string& name : m.server_names)
+      if (name.find('*') != name.npos && !name.starts_with("*."))
+        return "filter chain \"" + chain->name + "\": server name \"" + name +
+               "\": a wildcard is the whole first label (\"*.example.com\")";
+    const Values criteria[] = {values_of(std::vector<uint16_t>(m.destination_port ? 1 : 0, m.destination_port.value_or(0)), port),
+                               values_of(m.destination, block_text),
+                               values_of(m.server_names, same),
+                               {m.transport_protocol},
+                               values_of(m.application_protocols, same),
+                               values_of(m.direct_source, block_text),
+                               values_of(m.source, block_text),
+                               values_of(m.source_ports, port)};
+    each_combination(criteria, "", [&](const std::string& what) {
+      if (const auto [at, fresh] = taken.try_emplace(what, chain.get()); !fresh && error.empty())
+        error = "filter chains \"" + at->second->name + "\" and \"" + chain->name + "\" match the same connections";
+    });
+  }
+  return error;
+}
 
 FilterChainIndex::FilterChainIndex(std::span<const std::shared_ptr<const FilterChain>> chains) : chains_(chains.begin(), chains.end()) {
   auto place = [this](std::optional<uint16_t> port, std::optional<IpPrefix> destination) -> Place& {
@@ -76,30 +133,11 @@ const std::shared_ptr<const FilterChain>* FilterChainIndex::find(const Connectio
       if (look(c.server_name.substr(dot))) break;
     if (set == nullptr && !look("")) return nullptr;
   }
-  // Chains that share a server name are few (istiod: one or two); a bounded copy is narrowed step by step.
-  constexpr size_t kCandidatesMax = 64;
-  uint32_t candidates[kCandidatesMax];
-  size_t n = std::min(set->size(), kCandidatesMax);
-  std::copy_n(set->begin(), n, candidates);
-  auto match = [&](uint32_t i) -> const FilterChainMatch& { return chains_[i]->match; };
-  n = keep_best(candidates, n, [&](uint32_t i) {
-    const std::string& want = match(i).transport_protocol;
-    return want.empty() ? 0 : want == c.transport_protocol ? 1 : -1;
-  });
-  n = keep_best(candidates, n, [&](uint32_t i) {
-    const auto& want = match(i).application_protocols;
-    if (want.empty()) return 0;
-    for (size_t k = 0; k < c.application_protocols.size(); k++)  // the client's order decides between chains
-      if (std::ranges::find(want, c.application_protocols[k]) != want.end()) return 1000 - int(k);
-    return -1;
-  });
-  n = keep_best(candidates, n, [&](uint32_t i) { return longest(match(i).direct_source, c.remote.ip); });
-  n = keep_best(candidates, n, [&](uint32_t i) { return longest(match(i).source, c.remote.ip); });
-  n = keep_best(candidates, n, [&](uint32_t i) {
-    const auto& ports = match(i).source_ports;
-    return ports.empty() ? 0 : std::ranges::find(ports, c.remote.port) != ports.end() ? 1 : -1;
-  });
-  return n == 0 ? nullptr : &chains_[candidates[0]];
+  const uint32_t* best = nullptr;
+  Fit best_fit{};
+  for (const uint32_t& i : *set)
+    if (const Fit fit = fit_of(chains_[i]->match, c); best == nullptr || fit > best_fit) best = &i, best_fit = fit;
+  return std::ranges::any_of(best_fit, [](int step) { return step < 0; }) ? nullptr : &chains_[*best];
 }
 
 }  // namespace sluice::tables

@@ -2,10 +2,11 @@
 // destination port, destination IP, server name, transport protocol, application protocols, directly connected source IP, source IP, source
 // port. At each step the most specific criterion that matches wins and the search never comes back: a chain for the exact server name whose
 // ALPN does not match hides the wildcard's chain. Built once per listener on the control thread; find() is a hash look-up per label of the
-// server name and does not allocate.
+// server name and one look at each of the chains that share the name; it does not allocate. REQUIRES: clash() is empty.
 #pragma once
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -20,6 +21,10 @@ struct ConnectionView {
   std::string_view transport_protocol;  // "tls" or "raw_buffer"
   std::span<const std::string_view> application_protocols;
 };
+
+// Why these chains cannot stand together, or one of them at all: two that match the same connections in the same way (which of them served
+// would be chance; Envoy refuses the listener), or a server name with a wildcard that is not its whole first label. Empty: they can.
+std::string clash(std::span<const std::shared_ptr<const FilterChain>> chains);
 
 class FilterChainIndex {
  public:
