@@ -122,6 +122,9 @@ std::string load_trust(SSL_CTX* ctx, const ServerPolicyOptions& o, ServerPolicy:
       if (added != 1) return "CRL: " + take_openssl_errors();
       crls++;
     }
+    // Half a bundle would let in whom the other half revokes.
+    if (const unsigned long e = ERR_peek_last_error(); !(ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE))
+      return "CRL: revocation list " + std::to_string(crls + 1) + " is not valid PEM: " + take_openssl_errors();
     ERR_clear_error();
     if (crls == 0) return "CRL: no revocation list in it; expected PEM with BEGIN X509 CRL";
     flags |= X509_V_FLAG_CRL_CHECK | (o.crl_leaf_only ? 0 : X509_V_FLAG_CRL_CHECK_ALL);

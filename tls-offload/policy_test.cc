@@ -362,6 +362,15 @@ TEST(TlsPolicy, NamesWhatIsWrongWithItsConfiguration) {
   o = mutual();
   o.crl_pem = "nothing";
   expect_refusal(o, "no revocation list");
+  o.crl_pem = revoke(ca(), nullptr) + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+  expect_refusal(o, "revocation list 2 is not valid PEM");
+  const std::string whole = revoke(ca(), nullptr);
+  o.crl_pem = whole + whole.substr(0, whole.size() / 2);
+  expect_refusal(o, "revocation list 2 is not valid PEM");
+  o.crl_pem = whole + "\n# and a remark\n";
+  EXPECT_EQ(refusal(o), "accepted");
+  o.trusted_ca_pem = ca().pem() + ca().pem().substr(0, 200);
+  expect_refusal(o, "certificate 2 is not valid PEM");
   o = mutual();
   o.cipher_suites = {"NO-SUCH-SUITE"};
   expect_refusal(o, "cipher suite NO-SUCH-SUITE is unknown");

@@ -501,6 +501,18 @@ TEST(Sds, TakesInlineSecretsAndNothingElse) {
   s.mutable_validation_context()->mutable_trusted_ca()->set_inline_bytes("ca");
   r = parse_secret("kubernetes://x", s.SerializeAsString());
   EXPECT_EQ(r->trusted_ca_pem, "ca");
+  // What narrows whom the context lets in is obeyed or refused, never passed over.
+  auto narrow = s;
+  narrow.mutable_validation_context()->add_verify_certificate_hash("00");
+  EXPECT_EQ(parse_secret("kubernetes://x", narrow.SerializeAsString()).error(),
+            "validation_context.verify_certificate_hash is not supported");
+  narrow = s;
+  narrow.mutable_validation_context()->add_match_typed_subject_alt_names()->mutable_matcher()->set_exact("a");
+  EXPECT_FALSE(parse_secret("kubernetes://x", narrow.SerializeAsString()));
+  narrow = s;
+  auto& v = *narrow.mutable_validation_context();
+  v.GetReflection()->MutableUnknownFields(&v)->AddVarint(4000, 1);
+  EXPECT_FALSE(parse_secret("kubernetes://x", narrow.SerializeAsString()));
   s.clear_type();
   EXPECT_FALSE(parse_secret("kubernetes://x", s.SerializeAsString()));
   EXPECT_FALSE(parse_secret("kubernetes://x", "\xff"));

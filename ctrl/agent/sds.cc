@@ -2,6 +2,9 @@
 
 #include <google/protobuf/struct.pb.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
 
 namespace sluice::agent {
@@ -16,7 +19,8 @@ std::expected<std::string, std::string> inline_data(const DataSource& d, const c
     default: return std::unexpected(std::string(what) + " is not inline");
   }
 }
-// What no field of Envoy's says: identities that are refused. A Struct {denied: [...]} in a validator of our own name; any other is refused.
+// What no field of Envoy's says: identities that are refused. A Struct {denied: [...]} in a validator of our own name; any other is
+// refused.
 std::expected<void, std::string> take_denied(const envoy::config::core::v3::TypedExtensionConfig& c, compile::Secret& out) {
   google::protobuf::Struct s;
   if (c.name() != kDeniedIdentities || !c.typed_config().UnpackTo(&s))
@@ -30,6 +34,18 @@ std::expected<void, std::string> take_denied(const envoy::config::core::v3::Type
       out.denied_identities.push_back(v.string_value());
     }
   }
+  return {};
+}
+
+// Names that peers must have, hashes that they must match and the like: not obeyed here, so not passed over.
+std::expected<void, std::string> only_obeyed(const tls::CertificateValidationContext& v) {
+  constexpr std::string_view kObeyed[] = {"trusted_ca", "crl", "only_verify_leaf_cert_crl", "custom_validator_config"};
+  if (!v.GetReflection()->GetUnknownFields(v).empty()) return std::unexpected("validation_context: a field newer than this gateway");
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  v.GetReflection()->ListFields(v, &fields);
+  for (const auto* f : fields)
+    if (std::ranges::find(kObeyed, f->name()) == std::end(kObeyed))
+      return std::unexpected("validation_context." + f->name() + " is not supported");
   return {};
 }
 }  // namespace
@@ -60,10 +76,12 @@ std::expected<compile::Secret, std::string> parse_secret(const std::string& name
       break;
     }
     case tls::Secret::kValidationContext:
+      if (auto obeyed = only_obeyed(p.validation_context()); !obeyed) return std::unexpected(obeyed.error());
       ok = take(p.validation_context().trusted_ca(), "validation_context.trusted_ca", out.trusted_ca_pem);
       if (ok && p.validation_context().has_crl()) ok = take(p.validation_context().crl(), "validation_context.crl", out.crl_pem);
       out.crl_leaf_only = p.validation_context().only_verify_leaf_cert_crl();
-      if (ok && p.validation_context().has_custom_validator_config()) ok = take_denied(p.validation_context().custom_validator_config(), out);
+      if (ok && p.validation_context().has_custom_validator_config())
+        ok = take_denied(p.validation_context().custom_validator_config(), out);
       break;
     default: return std::unexpected("holds neither a certificate nor a validation context");
   }

@@ -125,7 +125,8 @@ struct Compiler::State {
         return nullptr;
       }
       options.trusted_ca_pem = s->trusted_ca_pem;
-      options.crl_pem = s->crl_pem;
+      // The listener's own list stands where the secret brings none (Envoy merges the two contexts).
+      if (!s->crl_pem.empty()) options.crl_pem = s->crl_pem;
       options.crl_leaf_only = s->crl_leaf_only;
       options.denied_uris = s->denied_identities;
     }

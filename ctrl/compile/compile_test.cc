@@ -16,6 +16,7 @@
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
+#include "tls-offload/ca.h"
 
 namespace sluice::compile {
 namespace {
@@ -305,6 +306,38 @@ std::string http_chain(const std::string& filter) {
 }
 std::string tcp_chain(const std::string& filter, const std::string& match = "") {
   return R"({"filter_chain_match": {)" + match + R"(}, "filters": [)" + filter + ", " + kTcp + "]}";
+}
+
+// The context that comes by SDS is laid over the listener's own, as Envoy merges them: a list that the secret does not bring stands.
+TEST(Tls, TheListenersRevocationListStandsUnlessTheSecretHasOne) {
+  const auto root = tls::make_root("test", tls::KeyKind::kP256, 3600, int64_t(time(nullptr)) * 1'000'000, {1});
+  ASSERT_TRUE(root) << root.error();
+  const auto issuer = tls::Issuer::make({.certificate = root->certificate_pem, .key = root->key_pem}, int64_t(time(nullptr)) * 1'000'000);
+  ASSERT_TRUE(issuer) << issuer.error();
+  struct Secrets : SecretSource {
+    Secret server{.name = "server"}, ca{.name = "ca"};
+    const Secret* find(std::string_view name) override { return name == "server" ? &server : &ca; }
+  } secrets;
+  secrets.server.cert_chain_pem = secrets.ca.trusted_ca_pem = root->certificate_pem;
+  secrets.server.private_key_pem = root->key_pem;
+  const auto parsed = parse_json(R"([{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "l", "address":
+    {"socket_address": {"address": "0.0.0.0", "port_value": 80}}, "filter_chains": [{"filters": [)" +
+                                     kTcp + R"(], "transport_socket": )" +
+                                     typed("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                                           R"("require_client_certificate": true, "common_tls_context": {
+      "tls_certificate_sds_secret_configs": [{"name": "server"}], "combined_validation_context": {
+        "default_validation_context": {"crl": {"inline_string": "no list"}}, "validation_context_sds_secret_config": {"name": "ca"}}})") +
+                                     "}]}]",
+                                 "test");
+  ASSERT_TRUE(parsed) << parsed.error();
+  Compiler c;
+  ASSERT_TRUE(c.apply(kListenerType, "l", parsed->front().bytes));
+  auto s = c.build(secrets, 0);
+  EXPECT_EQ(s->listeners[0]->chains[0]->tls, nullptr);
+  EXPECT_NE(s->listeners[0]->chains[0]->tls_missing.find("CRL: no revocation list"), std::string::npos);
+  secrets.ca.crl_pem = *(*issuer)->revocation_list({}, 1, int64_t(time(nullptr)) * 1'000'000);
+  s = c.build(secrets, 0);
+  EXPECT_NE(s->listeners[0]->chains[0]->tls, nullptr) << s->listeners[0]->chains[0]->tls_missing;
 }
 
 // Passed over, it would deny nobody. Envoy refuses each of these listeners too.
