@@ -1,9 +1,9 @@
 // AeadKey: the one seam between records and ciphers. AES-GCM is ipsec-mb's direct API; ChaCha20-Poly1305, and AES-GCM where ipsec-mb does
-// not start, is OpenSSL EVP, which is also the oracle that opens what the other sealed (aead_test.cc).
+// not start, is OpenSSL EVP, which is also the oracle that opens what the other sealed (record_test.cc).
 //
 // One key, one direction, one thread. Opening is incremental: a record is decrypted as its bytes come and nothing of it may be shown before
 // open_end() said true: ipsec-mb only computes the tag, the comparison (constant time) is ours. One record at a time: open_begin, updates,
-// open_end. Costs in /work figures: about 25 ns a record (ipsec-mb), 200 ns (EVP), besides the bytes. Internal to tls-offload.
+// open_end. Measured: about 25 ns a record (ipsec-mb), 200 ns (EVP), besides the bytes. Internal to tls-offload.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -71,10 +71,13 @@ tables::Cluster cluster_of(const cl::Cluster& c, Interned& ids) {
   return out;
 }
 
+std::string endpoint_name(const std::string& cluster, const SocketAddress& address) { return cluster + " " + address.to_string(); }
+
 std::shared_ptr<const tables::EndpointTable> endpoints_of(const envoy::config::endpoint::v3::ClusterLoadAssignment& a,
                                                           const cl::Cluster& cluster, Interned& ids) {
   auto out = std::make_shared<tables::EndpointTable>();
   for (const auto& group : a.endpoints()) {
+    if (group.priority() > 128) throw Refused("priority " + std::to_string(group.priority()) + " is over 128");  // Envoy's bound
     tables::Locality& l = out->localities.emplace_back();
     l.region = group.locality().region();
     l.zone = group.locality().zone();
@@ -84,7 +87,7 @@ std::shared_ptr<const tables::EndpointTable> endpoints_of(const envoy::config::e
     for (const auto& e : group.lb_endpoints()) {
       tables::Endpoint& x = out->endpoints.emplace_back();
       x.address = address_of(e.endpoint().address());
-      x.id = ids.endpoints.of(cluster.name() + " " + x.address.to_string());
+      x.id = ids.endpoints.of(endpoint_name(cluster.name(), x.address));
       x.weight = e.has_load_balancing_weight() ? std::max(1u, e.load_balancing_weight().value()) : 1;
       x.priority = group.priority();
       x.locality = uint32_t(out->localities.size() - 1);

@@ -43,6 +43,7 @@ struct Compiler::State {
   struct BuiltCluster {
     uint64_t source = 0, assignment = 0;
     std::shared_ptr<const tables::Cluster> cluster;
+    bool crowded = false;  // its newest endpoints were more than there is room for: the last ones stay
   };
   std::map<std::string, BuiltListener> listeners;
   std::map<std::string, BuiltCluster> clusters;
@@ -63,9 +64,11 @@ struct Compiler::State {
       } else if (type_url == kRouteType) {
         t.routes = routes_of(static_cast<const envoy::config::route::v3::RouteConfiguration&>(*t.message), ids);
       } else if (type_url == kClusterType) {
-        t.cluster = std::make_shared<tables::Cluster>(cluster_of(static_cast<const envoy::config::cluster::v3::Cluster&>(*t.message), ids));
+        const auto& cluster = static_cast<const envoy::config::cluster::v3::Cluster&>(*t.message);
+        t.cluster = std::make_shared<tables::Cluster>(cluster_of(cluster, ids));
+        check_endpoints(cluster.load_assignment());
       } else if (type_url == kEndpointType) {
-        endpoints_of(static_cast<const envoy::config::endpoint::v3::ClusterLoadAssignment&>(*t.message), {}, ids);
+        check_endpoints(static_cast<const envoy::config::endpoint::v3::ClusterLoadAssignment&>(*t.message));
       } else {
         return std::unexpected("resources of type " + type_url + " are not asked for");
       }
@@ -73,6 +76,12 @@ struct Compiler::State {
       return std::unexpected(std::string(e.what()));
     }
     return t;
+  }
+
+  // Throws Refused. build_cluster() gives the ids.
+  static void check_endpoints(const envoy::config::endpoint::v3::ClusterLoadAssignment& a) {
+    Interned nobodys;
+    endpoints_of(a, {}, nobodys);
   }
 
   const Taken* find(const char* type_url, const std::string& name) const {
@@ -88,15 +97,30 @@ struct Compiler::State {
     BuiltCluster& b = clusters[name];
     if (b.cluster != nullptr && b.source == t.hash && b.assignment == (assignment == nullptr ? 0 : assignment->hash)) return b.cluster;
     auto cluster = std::make_shared<tables::Cluster>(*t.cluster);
-    if (eds && assignment != nullptr)
-      cluster->endpoints =
-          endpoints_of(static_cast<const envoy::config::endpoint::v3::ClusterLoadAssignment&>(*assignment->message), message, ids);
-    if (!eds && message.has_load_assignment()) cluster->endpoints = endpoints_of(message.load_assignment(), message, ids);
+    envoy::config::endpoint::v3::ClusterLoadAssignment none;
+    const auto& a =
+        eds ? assignment == nullptr ? none : static_cast<const decltype(none)&>(*assignment->message) : message.load_assignment();
+    int count = 0;
+    for (const auto& group : a.endpoints()) count += group.lb_endpoints_size();
+    b.crowded = uint32_t(count) > ids.endpoints.room();
+    if (!b.crowded) cluster->endpoints = endpoints_of(a, message, ids);
+    else if (b.cluster != nullptr) cluster->endpoints = b.cluster->endpoints;
+    release_endpoints(b.cluster.get(), cluster->endpoints.get());
     b.source = t.hash;
     b.assignment = assignment == nullptr ? 0 : assignment->hash;
     cluster->content_hash = b.source ^ b.assignment * 31;
     b.cluster = cluster;
     return cluster;
+  }
+
+  // Of a cluster's endpoints those that its new table has not.
+  void release_endpoints(const tables::Cluster* old, const tables::EndpointTable* now) {
+    if (old == nullptr) return;
+    std::set<uint32_t> kept;
+    if (now != nullptr)
+      for (const tables::Endpoint& e : now->endpoints) kept.insert(e.id);
+    for (const tables::Endpoint& e : old->endpoints->endpoints)
+      if (!kept.contains(e.id)) ids.endpoints.release(endpoint_name(old->name, e.address));
   }
 
   static uint64_t denied_hash(const std::vector<std::string>& identities) {
@@ -211,7 +235,8 @@ void Compiler::remove(const std::string& type_url, const std::string& name) {
   s_->taken.erase({type_url, name});
   s_->refused.erase({type_url, name});
   if (type_url == kListenerType) s_->listeners.erase(name);
-  if (type_url == kClusterType) s_->clusters.erase(name);
+  if (type_url == kClusterType)
+    if (const auto built = s_->clusters.extract(name)) s_->release_endpoints(built.mapped().cluster.get(), nullptr);
 }
 
 std::set<std::string> Compiler::wanted(const std::string& type_url) const {
@@ -270,6 +295,9 @@ std::vector<ResourceStatus> Compiler::status() const {
     r.ignored = t.ignored;
     if (key.first == kListenerType)
       if (const auto b = s_->listeners.find(key.second); b != s_->listeners.end()) r.missing_secrets = b->second.missing;
+    if (key.first == kClusterType)
+      if (const auto b = s_->clusters.find(key.second); b != s_->clusters.end() && b->second.crowded)
+        r.refused = "more than " + std::to_string(tables::kEndpointsMax) + " endpoints in all clusters";
     r.security = key.first == kListenerType;
   }
   for (const auto& [key, why] : s_->refused) {

@@ -2,8 +2,8 @@
 // with a reason and the last good version stays, a first version that is refused is simply not there. build() joins what is good with the
 // secrets into a snapshot; parts whose source did not change keep their identity (shared_ptr), so a push costs what it changes.
 //
-// Cluster and route-configuration names are interned to ids for the life of the process; so are endpoints {cluster, address}. Thread:
-// control. No protobuf in this header.
+// Cluster and route-configuration names are interned to ids for the life of the process; endpoints {cluster, address} too, but for those
+// that went long ago, whose ids are given again. Thread: control. No protobuf in this header.
 #pragma once
 #include <expected>
 #include <map>

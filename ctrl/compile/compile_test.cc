@@ -396,6 +396,55 @@ TEST(Identity, PartsThatDidNotChangeAreTheSameObjectsAndIdsStay) {
   EXPECT_GT(three->generation, one->generation);
 }
 
+// Pods come and go for as long as a gateway lives; a worker's table of endpoints is bounded.
+TEST(Identity, IdsOfEndpointsThatWentAreGivenAgainTheOldestFirst) {
+  Ids ids("things", Ids::kFreshMin + 2);
+  for (uint32_t i = 0; i < Ids::kFreshMin; i++) EXPECT_EQ(ids.of("first " + std::to_string(i)), i);
+  ids.release("first 7");
+  ids.release("first 3");
+  ids.release("first 5");
+  ids.release("first 5");
+  ids.release("never seen");
+  EXPECT_EQ(ids.of("first 7"), 7u) << "it came back before another one needed its id";
+  EXPECT_EQ(ids.of("a"), 3u);
+  EXPECT_EQ(ids.of("b"), 5u);
+  EXPECT_EQ(ids.room(), 2u);
+  EXPECT_EQ(ids.of("c"), Ids::kFreshMin);
+  EXPECT_EQ(ids.of("first 3"), Ids::kFreshMin + 1);
+  EXPECT_EQ(ids.room(), 0u);
+  EXPECT_THROW(ids.of("d"), Refused);
+  EXPECT_EQ(ids.of("a"), 3u);
+  ids.release("c");
+  EXPECT_EQ(ids.of("d"), Ids::kFreshMin);
+}
+
+TEST(Identity, APodThatRestartsAMillionTimesNeedsNoMillionIds) {
+  Compiler c;
+  NoSecrets none;
+  ASSERT_TRUE(c.apply(kClusterType, "a", plain_cluster("a").SerializeAsString()));
+  uint32_t most = 0;
+  for (uint32_t i = 0; i < Ids::kFreshMin + 1000; i++) {
+    ASSERT_TRUE(c.apply(kEndpointType, "a", assignment("a", IpAddress(Ipv4{0x0a000000 + i}).to_string()).SerializeAsString()));
+    const auto s = c.build(none, 0);
+    most = std::max(most, s->clusters[0]->endpoints->endpoints[0].id);
+  }
+  EXPECT_LT(most, Ids::kFreshMin);
+}
+
+TEST(Refusal, WhatAClusterBringsItselfIsJudgedWithIt) {
+  Compiler c;
+  NoSecrets none;
+  auto cluster = plain_cluster("a");
+  cluster.set_type(envoy::config::cluster::v3::Cluster::STATIC);
+  *cluster.mutable_load_assignment() = assignment("a", "origin.example.com");
+  EXPECT_FALSE(c.apply(kClusterType, "a", cluster.SerializeAsString()));
+  c.build(none, 0);
+  *cluster.mutable_load_assignment() = assignment("a", "10.0.0.1");
+  EXPECT_TRUE(c.apply(kClusterType, "a", cluster.SerializeAsString()));
+  cluster.mutable_load_assignment()->mutable_endpoints(0)->set_priority(4'000'000'000);  // a worker would make that many levels
+  EXPECT_FALSE(c.apply(kClusterType, "a", cluster.SerializeAsString()));
+}
+
 TEST(Endpoints, TheTransportSocketThatItsMetadataSelectsDecides) {
   auto cluster = plain_cluster("a");
   auto* istio = cluster.add_transport_socket_matches();

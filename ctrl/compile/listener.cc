@@ -196,7 +196,6 @@ std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3:
   if (m.has_stream_idle_timeout()) out->stream_idle_timeout = usec_of(m.stream_idle_timeout());
   if (m.has_request_timeout()) out->request_timeout = usec_of(m.request_timeout());
   if (m.has_request_headers_timeout()) out->request_headers_timeout = usec_of(m.request_headers_timeout());
-  if (m.has_drain_timeout()) out->drain_timeout = usec_of(m.drain_timeout());
   if (listener.has_per_connection_buffer_limit_bytes()) out->buffer_bytes_max = std::nullopt;  // no filter buffers
   return out;
 }

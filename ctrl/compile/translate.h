@@ -2,6 +2,7 @@
 // table refuses never comes here. Internal to ctrl/compile. A value that cannot be obeyed throws Refused with its reason; the compiler
 // catches it.
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <stdexcept>
 
@@ -22,17 +23,53 @@ struct Refused : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Names to ids, for the life of the process.
+// Names to ids. A name that is released keeps its id until another one needs it, which begins beyond kFreshMin ids: then the name that was
+// released first gives its own up. So little is still under way under the old name (and upstream::Pool looks at the address too).
 class Ids {
  public:
-  uint32_t of(const std::string& name) { return ids_.try_emplace(name, uint32_t(ids_.size())).first->second; }
-  uint32_t count() const { return uint32_t(ids_.size()); }
+  static constexpr uint32_t kFreshMin = 1 << 16;
+  explicit Ids(const char* what, uint32_t most = tables::kNoId) : what_(what), most_(most) {}
+  uint32_t of(const std::string& name) {
+    auto [at, fresh] = ids_.try_emplace(name);
+    Id& id = at->second;
+    if (!fresh) {
+      released_.erase(id.released);
+      id.released = 0;
+    } else if (!released_.empty() && next_ >= std::min(kFreshMin, most_)) {
+      const auto first = released_.begin();
+      id.value = ids_.extract(first->second).mapped().value;
+      released_.erase(first);
+    } else if (next_ < most_) {
+      id.value = next_++;
+    } else {
+      ids_.erase(at);
+      throw Refused("more than " + std::to_string(most_) + " " + what_);
+    }
+    return id.value;
+  }
+  uint32_t room() const { return most_ - uint32_t(ids_.size() - released_.size()); }
+  void release(const std::string& name) {
+    const auto at = ids_.find(name);
+    if (at == ids_.end() || at->second.released != 0) return;
+    at->second.released = ++releases_;
+    released_.emplace(releases_, name);
+  }
 
  private:
-  std::map<std::string, uint32_t> ids_;
+  struct Id {
+    uint32_t value = 0;
+    uint64_t released = 0;  // key in released_; 0: somebody's
+  };
+  const char* const what_;
+  const uint32_t most_;
+  uint32_t next_ = 0;
+  uint64_t releases_ = 0;
+  std::map<std::string, Id> ids_;
+  std::map<uint64_t, std::string> released_;  // in order
 };
-struct Interned {
-  Ids clusters, route_configs, endpoints;
+struct Interned {  // clusters and route configurations are named by others, so their ids stay for the life of the process
+  Ids clusters{"names of clusters since the start: restart the gateway", tables::kClustersMax}, route_configs{"route configurations"},
+      endpoints{"endpoints", tables::kEndpointsMax};
 };
 
 // A TLS chain before its secrets are known.
@@ -57,6 +94,7 @@ tables::Cluster cluster_of(const envoy::config::cluster::v3::Cluster& c, Interne
 // `cluster`: whose transport sockets say which endpoints are TLS.
 std::shared_ptr<const tables::EndpointTable> endpoints_of(const envoy::config::endpoint::v3::ClusterLoadAssignment& a,
                                                           const envoy::config::cluster::v3::Cluster& cluster, Interned& ids);
+std::string endpoint_name(const std::string& cluster, const SocketAddress& address);  // in Interned::endpoints
 tables::Rbac rbac_of(const envoy::config::rbac::v3::RBAC& r);
 
 tables::StringMatch string_match_of(const envoy::type::matcher::v3::StringMatcher& m);

@@ -18,7 +18,7 @@
 
 namespace sluice::http {
 
-// Why a message was refused: Envoy's status, body text and %RESPONSE_CODE_DETAILS%. A row needs a test (h1_parser_test.cc).
+// Why a message was refused: Envoy's status, body text and %RESPONSE_CODE_DETAILS%. A row needs a test (http_test.cc).
 #define SLUICE_HTTP_REFUSALS(X)                                                                                        \
   X(kNone, 0, "")                                                                                                      \
   X(kRequestLine, 400, "http1.codec_error") /* method, spaces, target form, version syntax */                          \

@@ -76,7 +76,7 @@ void Proxy::inspect(DownstreamId id) {
       return;
     }
   }
-  if (d.listener->tls_inspector) {
+  if (d.listener->tls_inspector && !d.inspection_over) {
     const ReadView view = d.wire.readable();
     const tls::HelloStatus status = tls::peek_client_hello({view.span, view.count}, d.hello);
     if (status == tls::HelloStatus::kNeedMore) {
@@ -142,10 +142,6 @@ void Proxy::chain_found(DownstreamId id) {
 void Proxy::opened(DownstreamId id) {
   Downstream& d = *downstreams_.get(id);
   c_.wheel.cancel(d.timer);
-  if (!refresh_chain(d)) {  // the tables may have moved during the handshake
-    close_downstream(id, false);
-    return;
-  }
   d.facts = {.local = d.local, .remote = d.remote, .tls = d.wire.layer == tls_ && tls_ != nullptr, .certificate = {}};
   if (d.peer != nullptr)
     d.facts.certificate = {d.peer->certificate,   d.peer->sha256_hex, d.peer->subject,   d.peer->pem_escaped,
@@ -234,6 +230,11 @@ void Proxy::downstream_timer(DownstreamId id) {
   if (d == nullptr) return;
   switch (d->phase) {
     case Downstream::Phase::kInspect:
+      if (d->listener->continue_on_listener_filters_timeout) {  // a client that waits for the server's first word (Envoy: raw_buffer)
+        d->inspection_over = true;
+        inspect(id);
+        return;
+      }
       c_.drops.add(Drop::kTlsHelloTimeout);
       close_downstream(id, false);
       return;

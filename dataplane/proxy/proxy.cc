@@ -1,7 +1,6 @@
 #include "dataplane/proxy/proxy.h"
 
 #include <unordered_map>
-#include <unordered_set>
 
 namespace sluice::proxy {
 namespace {
@@ -86,12 +85,14 @@ void Proxy::adopt() {
   });
   for (const auto& [id, why] : gone) drain_connection(id, why);
 
-  std::unordered_map<tables::ClusterId, std::unordered_set<uint32_t>> live;
-  c_.connections.sweep([&](tables::ClusterId cluster, uint32_t endpoint) {
-    auto [it, fresh] = live.try_emplace(cluster);
-    if (const tables::Cluster* c = t.cluster(cluster); fresh && c != nullptr)
-      for (const tables::Endpoint& e : c->endpoints->endpoints) it->second.insert(e.id);
-    return it->second.contains(endpoint);
+  // By address too: an id may be another endpoint's by now.
+  std::unordered_map<tables::ClusterId, std::unordered_map<uint32_t, SocketAddress>> live;
+  c_.connections.sweep([&](const upstream::Connection& connection) {
+    auto [it, fresh] = live.try_emplace(connection.cluster);
+    if (const tables::Cluster* c = t.cluster(connection.cluster); fresh && c != nullptr)
+      for (const tables::Endpoint& e : c->endpoints->endpoints) it->second.emplace(e.id, e.address);
+    const auto endpoint = it->second.find(connection.endpoint);
+    return endpoint != it->second.end() && endpoint->second == connection.remote;
   });
 }
 

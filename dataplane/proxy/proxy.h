@@ -60,10 +60,11 @@ struct Downstream {
   Downstream() : timer(kDownstreamTimer, 0) {}
 
   Phase phase = Phase::kInspect;
-  bool draining = false;     // no further request is read
-  bool ready_probe = false;  // the connection is to the ready port
-  bool is_tls = false;       // the client speaks TLS
-  Wire tcp, wire;            // wire: TLS when terminated here, else tcp
+  bool draining = false;         // no further request is read
+  bool ready_probe = false;      // the connection is to the ready port
+  bool is_tls = false;           // the client speaks TLS
+  bool inspection_over = false;  // by listener_filters_timeout: it has not said so in time
+  Wire tcp, wire;                // wire: TLS when terminated here, else tcp
   std::shared_ptr<const tables::Listener> listener;
   std::shared_ptr<const tables::FilterChain> chain;
   uint64_t generation = 0;  // of the tables that `listener` and `chain` were found in

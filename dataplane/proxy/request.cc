@@ -24,7 +24,8 @@ void Proxy::serve(DownstreamId id) {
         if (info.peer_finished || info.end != StreamEnd::kOpen) close_downstream(id, true);
         return;
       }
-      if (!refresh_chain(*d)) {
+      const uint64_t seen = d->generation;
+      if (!refresh_chain(*d) || (d->generation != seen && !network_allowed(*d))) {
         close_downstream(id, true);
         return;
       }

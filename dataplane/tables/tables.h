@@ -39,6 +39,8 @@ namespace sluice::tables {
 using ClusterId = uint32_t;
 using RouteConfigId = uint32_t;
 constexpr uint32_t kNoId = ~0u;
+constexpr uint32_t kClustersMax = 1 << 18;   // names of a process's life; the compiler refuses what would need more
+constexpr uint32_t kEndpointsMax = 1 << 20;  // at a time
 
 // ---- matching
 
@@ -266,14 +268,11 @@ struct Hcm {
   bool always_set_request_id_in_response = false;
   bool websocket = false;        // upgrade_configs
   bool enable_trailers = false;  // HTTP/1 trailers are taken from clients and go to them
-  bool accept_http_10 = false, allow_absolute_url = true;
   uint32_t headers_bytes_max = 60 * 1024, headers_count_max = 100;
   std::optional<uint32_t> buffer_bytes_max;  // per_connection_buffer_limit where a filter buffers; 413 beyond
   Usec stream_idle_timeout = 300 * kSec, request_timeout = 0, request_headers_timeout = 0;
   Usec idle_timeout = 3600 * kSec;  // common_http_protocol_options
   Usec max_connection_duration = 0;
-  Usec drain_timeout = 5 * kSec;
-  bool speaks_http2 = false;  // codec configured; ours is a later issue's
 };
 
 struct TcpProxy {
@@ -331,7 +330,7 @@ enum class LbPolicy : uint8_t { kRoundRobin, kLeastRequest, kRandom };
 
 struct Endpoint {
   SocketAddress address;
-  uint32_t id = 0;  // stable for {cluster, address} while the process lives; upstream state hangs on it
+  uint32_t id = 0;  // of {cluster, address}, stable until long after it went; upstream state hangs on it
   uint32_t weight = 1;
   uint32_t priority = 0;
   uint32_t locality = 0;  // index into EndpointTable::localities

@@ -18,7 +18,8 @@
 
 namespace sluice::upstream {
 
-// What one worker knows of an endpoint; stable across pushes, found by Endpoint::id. Written by the worker, read by admin.
+// What one worker knows of an endpoint; stable across pushes, found by Endpoint::id. Written by the worker, read by admin. An id that has
+// long been nobody's may be given to another endpoint: its counters go on from there.
 struct EndpointState {
   Counter active_requests, active_connections;
   Counter connections, connect_failures, requests, request_errors;
@@ -28,7 +29,7 @@ struct EndpointState {
 // EndpointStates: by id, growing in chunks that never move, so another thread may read while the worker grows it.
 class EndpointStates {
  public:
-  static constexpr uint32_t kChunk = 256, kChunksMax = 4096;
+  static constexpr uint32_t kChunk = 256, kChunksMax = tables::kEndpointsMax / kChunk;
   ~EndpointStates();
   EndpointState& of(uint32_t id);                // the worker; makes the chunk
   const EndpointState* find(uint32_t id) const;  // any thread; null when the worker never used it

@@ -1,5 +1,5 @@
-// Budgets: the CircuitBudget of every cluster, shared by all workers and stable for the life of the process. The control thread calls ensure() with a
-// snapshot before it is published, so a worker always finds the budget of a cluster that it sees.
+// Budgets: the CircuitBudget of every cluster, shared by all workers and stable for the life of the process. The control thread calls
+// ensure() with a snapshot before it is published, so a worker always finds the budget of a cluster that it sees.
 #pragma once
 #include <memory>
 
@@ -10,7 +10,7 @@ namespace sluice::upstream {
 
 class Budgets {
  public:
-  static constexpr uint32_t kChunk = 256, kChunksMax = 1024;
+  static constexpr uint32_t kChunk = 256, kChunksMax = tables::kClustersMax / kChunk;
   void ensure(const tables::Snapshot& s) {
     for (const auto& c : s.clusters) {
       if (c == nullptr) continue;

@@ -54,6 +54,7 @@ ConnectionId Pool::take_idle(uint32_t endpoint, uint64_t user) {
 void Pool::give_idle(ConnectionId id, const Now& now) {
   Connection* c = slab_.get(id);
   if (c == nullptr) return;
+  if (c->retired) return close(id, true);
   EndpointState& s = states_.of(c->endpoint);
   c->user = 0;
   c->idle = true;
@@ -88,10 +89,12 @@ void Pool::close(ConnectionId id, bool graceful) {
   else streams_.abort(stream);
 }
 
-void Pool::sweep(const std::function<bool(tables::ClusterId, uint32_t)>& keep) {
+void Pool::sweep(const std::function<bool(const Connection&)>& keep) {
   std::vector<ConnectionId> gone;
   slab_.for_each([&](ConnectionId id, Connection& c) {
-    if (c.idle && !keep(c.cluster, c.endpoint)) gone.push_back(id);
+    if (c.retired || keep(c)) return;
+    c.retired = true;
+    if (c.idle) gone.push_back(id);
   });
   for (ConnectionId id : gone) close(id);
 }

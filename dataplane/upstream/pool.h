@@ -6,7 +6,7 @@
 //   close()      forget; with FIN when idle or `graceful`, else by reset
 // A connection that was used before (requests > 0) and dies before the first response byte is "stale": the exchange tries again elsewhere
 // when nothing of the request could have been acted on (proxy decides). Idle connections end at the cluster's idle timeout, when their
-// endpoint left the tables (sweep at publish), or when any byte arrives on them.
+// endpoint left the tables (sweep at publish; lent ones when they come back), or when any byte arrives on them.
 #pragma once
 #include <functional>
 
@@ -38,7 +38,8 @@ struct Connection {
   uint64_t user = 0;      // the exchange or pair that has it; 0 while idle
   Usec idle_timeout = 0;
   bool opened = false, idle = false;
-  TimerNode timer;  // idle
+  bool retired = false;  // its endpoint left the tables while it was lent: it ends when it comes back
+  TimerNode timer;       // idle
   uint32_t idle_prev = ~0u, idle_next = ~0u;
 };
 
@@ -55,11 +56,9 @@ class Pool {
   ConnectionId take_idle(uint32_t endpoint, uint64_t user);
   void give_idle(ConnectionId id, const Now& now);
   void close(ConnectionId id, bool graceful = false);
-  // Something happened on an idle connection's stream: whatever it was, it ends.
-  void on_idle_event(ConnectionId id) { close(id); }
   void on_timer(TimerNode& node) { close(ConnectionId::from_bits(node.cookie)); }
-  // Idle connections to endpoints for which keep() says no end now.
-  void sweep(const std::function<bool(tables::ClusterId, uint32_t endpoint)>& keep);
+  // Idle connections for which keep() says no end now, lent ones when they come back.
+  void sweep(const std::function<bool(const Connection&)>& keep);
   uint32_t live() const { return slab_.live(); }
   uint32_t idle() const { return idle_count_; }
 

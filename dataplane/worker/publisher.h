@@ -1,7 +1,7 @@
 // Publisher: one snapshot pointer, exchanged by the control thread, loaded by each worker once per turn; the old snapshot goes when every
-// worker has passed a quiescent point (rte_rcu_qsbr). A worker that sleeps goes offline first, so it never holds a snapshot back.
-//   control thread: publish(s), reclaim()           worker i: online(i), load(), quiescent(i) at the end of each turn, offline(i) before it
-//   sleeps
+// worker has passed a quiescent point (rte_rcu_qsbr). A worker's naps are far below a millisecond, so it stays online for them; one that
+// would sleep to a deadline has to go offline first, or it would hold the old snapshot back.
+//   control thread: publish(s), reclaim()           worker i: online(i), then load() and, at its end, quiescent(i) in each turn; offline(i)
 #pragma once
 #include <rte_rcu_qsbr.h>
 

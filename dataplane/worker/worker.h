@@ -19,7 +19,7 @@
 
 namespace sluice::worker {
 
-// kLatency: never sleeps. kBalanced: pauses, then sleeps at most 50 us. kDev: sleeps up to 500 us, for machines that do other things too.
+// kLatency: never sleeps. kBalanced: pauses, then sleeps at most 50 us. kDev: sleeps 250 us, for machines that do other things too.
 enum class IdleProfile : uint8_t { kLatency, kBalanced, kDev };
 
 // clang-format off

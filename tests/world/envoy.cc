@@ -14,11 +14,12 @@ std::string joined(const std::vector<std::string>& list) {
   for (const std::string& s : list) all += (all.empty() ? "" : ", ") + s;
   return all;
 }
-std::string listener(const std::string& name, uint16_t port, const std::string& filter, const std::string& config,
-                     const std::string& rest) {
-  return any("envoy.config.listener.v3.Listener",
-             R"("name": ")" + name + R"(", "address": {"socket_address": {"address": "0.0.0.0", "port_value": )" + std::to_string(port) +
-                 R"(}}, "filter_chains": [{"filters": [{"name": ")" + filter + R"(", "typed_config": )" + config + "}]}]" + more(rest));
+std::string listener(const std::string& name, uint16_t port, const std::string& filter, const std::string& config, const std::string& rest,
+                     const std::string& before = "") {
+  return any("envoy.config.listener.v3.Listener", R"("name": ")" + name +
+                                                      R"(", "address": {"socket_address": {"address": "0.0.0.0", "port_value": )" +
+                                                      std::to_string(port) + R"(}}, "filter_chains": [{"filters": [)" + before +
+                                                      R"({"name": ")" + filter + R"(", "typed_config": )" + config + "}]}]" + more(rest));
 }
 
 // Line's members, in order.
@@ -39,7 +40,7 @@ std::string http_listener(const ListenerText& l) {
                   any("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
                       R"("stat_prefix": "http", "rds": {"route_config_name": "routes"}, "http_filters": [)" + l.filters + router + "], " +
                           kAccessLog + more(l.hcm)),
-                  l.more);
+                  l.more, l.network);
 }
 
 std::string tcp_listener(const std::string& name, uint16_t port, const std::string& cluster, const std::string& fields) {
@@ -57,6 +58,17 @@ std::string rbac(const std::string& action, const std::vector<std::string>& path
   return R"({"name": "envoy.filters.http.rbac", "typed_config": )" +
          any("envoy.extensions.filters.http.rbac.v3.RBAC",
              R"("rules": {"action": ")" + action + R"(", "policies": {)" + joined(policies) + "}}") +
+         "},";
+}
+
+std::string network_rbac(const std::string& action, const std::string& source_block) {
+  const size_t slash = source_block.find('/');
+  return R"({"name": "envoy.filters.network.rbac", "typed_config": )" +
+         any("envoy.extensions.filters.network.rbac.v3.RBAC", R"("stat_prefix": "tcp.", "rules": {"action": ")" + action +
+                                                                  R"(", "policies": {"p": {"permissions": [{"any": true}], "principals": [)"
+                                                                  R"({"direct_remote_ip": {"address_prefix": ")" +
+                                                                  source_block.substr(0, slash) + R"(", "prefix_len": )" +
+                                                                  source_block.substr(slash + 1) + "}}]}}}") +
          "},";
 }
 

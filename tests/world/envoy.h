@@ -12,11 +12,13 @@ struct ListenerText {
   std::string hcm = {};      // further fields of the http_connection_manager
   std::string filters = {};  // HTTP filters before the router, with a comma behind each
   std::string more = {};     // further fields of the listener
+  std::string network = {};  // network filters before the http_connection_manager, with a comma behind each
 };
 std::string http_listener(const ListenerText& l = {});  // its routes: "routes" (RDS)
 std::string tcp_listener(const std::string& name, uint16_t port, const std::string& cluster, const std::string& more = "");
 // An RBAC filter for ListenerText::filters. action ALLOW or DENY; `paths` are prefixes, each a policy of its own named after it.
 std::string rbac(const std::string& action, const std::vector<std::string>& path_prefixes);
+std::string network_rbac(const std::string& action, const std::string& source_block);  // for ListenerText::network; one policy, "p"
 
 // The RouteConfiguration "routes" with one virtual host for every domain.
 std::string routes(const std::vector<std::string>& list, const std::string& more_of_virtual_host = "");

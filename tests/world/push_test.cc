@@ -70,6 +70,23 @@ TEST(WorldPush, TheNextRequestOfAKeptConnectionObeysTheNewPolicy) {
   w.line();
 }
 
+TEST(WorldPush, AKeptConnectionThatTheNewNetworkFiltersDenyTakesNoFurtherRequest) {
+  World w;
+  answer_all(w);
+  ASSERT_TRUE(w.push(plain()));
+  ASSERT_TRUE(w.push({http_listener({.network = network_rbac("DENY", "192.0.2.0/24")})}));
+  Peer& c = w.connect();
+  c.send(kGet);
+  EXPECT_EQ(w.message(c).status(), 200);
+  ASSERT_TRUE(w.push({http_listener({.network = network_rbac("DENY", "10.0.0.0/24")})}));
+  c.send(kGet);
+  EXPECT_TRUE(w.until([&] { return c.gone; }));
+  EXPECT_EQ(c.received, "");
+  Peer& d = w.connect();
+  EXPECT_TRUE(w.until([&] { return d.gone; }));
+  EXPECT_EQ(w.line().status, "200");
+}
+
 TEST(WorldPush, AConnectionThatIsStillInspectedObeysTheNewPolicy) {
   World w;
   answer_all(w);
@@ -145,6 +162,25 @@ TEST(WorldPush, AnEndpointThatGoesTakesItsIdleConnectionsAndNoRequestUnderWay) {
   n.send(ok("z"));
   EXPECT_EQ(w.message(c).body, "z");
   w.lines(3);
+}
+
+// It would not be taken again, and nobody would look at it until its idle timeout, an hour.
+TEST(WorldPush, AConnectionThatIsLentWhileItsEndpointGoesEndsWhenItComesBack) {
+  World w;
+  ASSERT_TRUE(w.push(plain()));
+  Peer& c = w.connect();
+  c.send(kGet);
+  Peer& o = w.accepted(0);
+  w.message(o);
+  ASSERT_TRUE(w.push({endpoints("a", {"10.1.0.3:80"})}));
+  w.pass(10 * kMs);
+  EXPECT_FALSE(o.gone);
+  o.send(ok("x"));
+  EXPECT_EQ(w.message(c).body, "x");
+  EXPECT_TRUE(w.until([&] { return o.gone; }));
+  EXPECT_EQ(o.end, StreamEnd::kFinished);
+  EXPECT_EQ(w.holdings().upstreams, 0u);
+  w.line();
 }
 
 TEST(WorldPush, AListenerThatGoesClosesWhoIsIdleAndLetsTheOthersFinish) {
