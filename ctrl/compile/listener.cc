@@ -108,8 +108,8 @@ tables::RbacFilter rbac_filter_of(const Config& c) {
   return f;
 }
 
-std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3::HttpConnectionManager& m, const ls::Listener& listener,
-                                          Interned& ids, std::set<std::string>& route_configs) {
+std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3::HttpConnectionManager& m, Interned& ids,
+                                          std::set<std::string>& route_configs) {
   using M = nf::http_connection_manager::v3::HttpConnectionManager;
   auto out = std::make_shared<tables::Hcm>();
   if (m.codec_type() == M::HTTP2 || m.codec_type() == M::HTTP3)
@@ -196,7 +196,6 @@ std::shared_ptr<const tables::Hcm> hcm_of(const nf::http_connection_manager::v3:
   if (m.has_stream_idle_timeout()) out->stream_idle_timeout = usec_of(m.stream_idle_timeout());
   if (m.has_request_timeout()) out->request_timeout = usec_of(m.request_timeout());
   if (m.has_request_headers_timeout()) out->request_headers_timeout = usec_of(m.request_headers_timeout());
-  if (listener.has_per_connection_buffer_limit_bytes()) out->buffer_bytes_max = std::nullopt;  // no filter buffers
   return out;
 }
 
@@ -311,8 +310,8 @@ std::vector<IpPrefix> prefixes_of(const google::protobuf::RepeatedPtrField<core:
   return out;
 }
 
-std::shared_ptr<tables::FilterChain> chain_of(const ls::FilterChain& c, const ls::Listener& listener, Interned& ids,
-                                              std::optional<TlsTemplate>& tls, std::set<std::string>& route_configs) {
+std::shared_ptr<tables::FilterChain> chain_of(const ls::FilterChain& c, Interned& ids, std::optional<TlsTemplate>& tls,
+                                              std::set<std::string>& route_configs) {
   auto out = std::make_shared<tables::FilterChain>();
   out->name = c.name();
   const auto& m = c.filter_chain_match();
@@ -341,7 +340,7 @@ std::shared_ptr<tables::FilterChain> chain_of(const ls::FilterChain& c, const ls
     if (any.Is<nf::rbac::v3::RBAC>() && !last) {
       out->network_rbac.push_back(rbac_filter_of(unpacked<nf::rbac::v3::RBAC>(any)));
     } else if (any.Is<nf::http_connection_manager::v3::HttpConnectionManager>() && last) {
-      out->http = hcm_of(unpacked<nf::http_connection_manager::v3::HttpConnectionManager>(any), listener, ids, route_configs);
+      out->http = hcm_of(unpacked<nf::http_connection_manager::v3::HttpConnectionManager>(any), ids, route_configs);
     } else if (any.Is<nf::tcp_proxy::v3::TcpProxy>() && last) {
       out->tcp = tcp_proxy_of(unpacked<nf::tcp_proxy::v3::TcpProxy>(any), ids);
     } else if (last || any.Is<nf::http_connection_manager::v3::HttpConnectionManager>() || any.Is<nf::tcp_proxy::v3::TcpProxy>()) {
@@ -363,12 +362,12 @@ ListenerTemplate listener_of(const ls::Listener& l, Interned& ids) {
   for (int i = 0; i < l.filter_chains_size(); i++) {
     try {
       out.tls.emplace_back();
-      out.chains.push_back(chain_of(l.filter_chains(i), l, ids, out.tls.back(), out.route_configs));
+      out.chains.push_back(chain_of(l.filter_chains(i), ids, out.tls.back(), out.route_configs));
     } catch (const Refused& e) {
       throw Refused("filter_chains[" + std::to_string(i) + "]: " + e.what());
     }
   }
-  if (l.has_default_filter_chain()) out.default_chain = chain_of(l.default_filter_chain(), l, ids, out.default_tls, out.route_configs);
+  if (l.has_default_filter_chain()) out.default_chain = chain_of(l.default_filter_chain(), ids, out.default_tls, out.route_configs);
   if (out.chains.empty() && out.default_chain == nullptr) throw Refused("no filter chain");
   const std::vector<std::shared_ptr<const tables::FilterChain>> chains(out.chains.begin(), out.chains.end());
   if (const std::string bad = tables::clash(chains); !bad.empty()) throw Refused(bad);
@@ -384,7 +383,6 @@ ListenerTemplate listener_of(const ls::Listener& l, Interned& ids) {
   if (l.has_listener_filters_timeout()) out.listener.listener_filters_timeout = usec_of(l.listener_filters_timeout());
   out.listener.continue_on_listener_filters_timeout = l.continue_on_listener_filters_timeout();
   out.listener.access_logs = logs_of(l.access_log());
-  if (l.has_per_connection_buffer_limit_bytes()) out.listener.buffer_bytes_max = l.per_connection_buffer_limit_bytes().value();
   return out;
 }
 

@@ -292,10 +292,6 @@ void Proxy::act(ExchangeId id) {
     local_reply(id, x.route->forward.cluster_not_found_code, "", "cluster_not_found");
     return;
   }
-  if (x.hcm->buffer_bytes_max && x.parser->framing() == http::Framing::kLength && x.parser->content_length() > *x.hcm->buffer_bytes_max) {
-    local_reply(id, 413, http::reason_of(413), "request_payload_too_large");
-    return;
-  }
   prepare_upstream_request(x);
   if (x.request.fields.failed()) {
     x.record.flags.set(Flag::kOverload);

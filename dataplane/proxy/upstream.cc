@@ -242,7 +242,7 @@ void Proxy::pump_request(ExchangeId id) {
   const upstream::Connection* c = c_.connections.get(x.connection);
   if (c == nullptr || !c->opened) return;
   const Wire from = downstreams_.get(x.downstream)->wire;
-  bool refused = false, too_large = false;
+  bool refused = false;
   uint64_t uncounted = 0;
   {
     Sender up(c_.mbufs, c_.tcp, c->stream);
@@ -272,10 +272,6 @@ void Proxy::pump_request(ExchangeId id) {
           refused = true;
           break;
         }
-        if (x.hcm->buffer_bytes_max && x.record.bytes_received > *x.hcm->buffer_bytes_max) {
-          too_large = true;
-          break;
-        }
         if (fed.event == http::Event::kComplete) {
           request_whole(x);
           request_deadlines(x);
@@ -297,7 +293,7 @@ void Proxy::pump_request(ExchangeId id) {
     // Envoy counts body bytes when it hands them on, which it does not with those that came together with a broken chunk.
     if (x.parser->refusal() == http::Refusal::kChunk) x.record.bytes_received -= uncounted;
     request_refused(id);
-  } else if (too_large && !x.response_started) local_reply(id, 413, http::reason_of(413), "request_payload_too_large");
+  }
 }
 
 // Body bytes that a retry would have to send again, while they are few. A retry of a request whose body was longer is not possible.

@@ -269,7 +269,6 @@ struct Hcm {
   bool websocket = false;        // upgrade_configs
   bool enable_trailers = false;  // HTTP/1 trailers are taken from clients and go to them
   uint32_t headers_bytes_max = 60 * 1024, headers_count_max = 100;
-  std::optional<uint32_t> buffer_bytes_max;  // per_connection_buffer_limit where a filter buffers; 413 beyond
   Usec stream_idle_timeout = 300 * kSec, request_timeout = 0, request_headers_timeout = 0;
   Usec idle_timeout = 3600 * kSec;  // common_http_protocol_options
   Usec max_connection_duration = 0;
@@ -320,7 +319,6 @@ struct Listener {
   Usec listener_filters_timeout = 15 * kSec;
   bool continue_on_listener_filters_timeout = false;
   std::vector<std::shared_ptr<const AccessLog>> access_logs;
-  uint32_t buffer_bytes_max = 1024 * 1024;  // per_connection_buffer_limit_bytes
   uint64_t content_hash = 0;
 };
 

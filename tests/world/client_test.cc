@@ -115,6 +115,33 @@ TEST(WorldClient, ThatPipelinesAndResetsGetsARecordForWhatWasUnderWay) {
   EXPECT_EQ(w.holdings().exchanges, 0u);
 }
 
+// Where the listener says so, who has not spoken within listener_filters_timeout does not speak TLS (a protocol whose server begins).
+TEST(WorldClient, ThatIsSilentToTheTlsInspectorIsCutOffOrTakenAsPlain) {
+  const std::string inspector = R"("listener_filters_timeout": "2s", "listener_filters": [{"name": "envoy.filters.listener.tls_inspector",
+      "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}])";
+  for (const bool goes_on : {false, true}) {
+    World w;
+    ASSERT_TRUE(w.push(plain()));
+    ASSERT_TRUE(w.push({http_listener({.more = inspector + (goes_on ? R"(, "continue_on_listener_filters_timeout": true)" : "")})}));
+    w.origins.on_turn = [](Peer& p) {
+      while (p.take()) p.send(ok("x"));
+    };
+    Peer& c = w.connect();
+    Peer& half = w.connect();
+    half.send("\x16");  // it may be TLS's first byte
+    w.pass(1900 * kMs);
+    EXPECT_FALSE(c.gone);
+    w.pass(200 * kMs);
+    EXPECT_EQ(c.gone, !goes_on);
+    if (!goes_on) continue;
+    EXPECT_EQ(w.message(half).status(), 400);
+    EXPECT_EQ(w.line().summary(), "400 DPE http1.codec_error 0/11");
+    c.send(kGet);
+    EXPECT_EQ(w.message(c).status(), 200);
+    w.line();
+  }
+}
+
 TEST(WorldClient, ThatFallsSilentInsideItsHeadGetsA408) {
   World w;
   ASSERT_TRUE(w.push(plain()));
