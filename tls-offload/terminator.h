@@ -12,7 +12,7 @@ namespace sluice::tls {
 
 class ServerPolicy;  // context.h
 
-// Plain text, copied from the certificates at the end of the handshake. A resumed session carries what its first handshake proved.
+// Plain text, copied from the certificates at the end of the handshake.
 struct PeerInfo {
   std::string sni, alpn, version, cipher;  // "TLSv1.3", "TLS_AES_128_GCM_SHA256"
   bool certificate = false;                // presented and verified

@@ -70,6 +70,26 @@ TEST(WorldPush, TheNextRequestOfAKeptConnectionObeysTheNewPolicy) {
   w.line();
 }
 
+// Shadow rules say what they would do; only rules do it.
+TEST(WorldPush, ShadowRulesAreCountedAndDecideNothing) {
+  World w;
+  answer_all(w);
+  ASSERT_TRUE(w.push(plain()));
+  std::string shadow = rbac("DENY", {"/a"});
+  shadow.replace(shadow.find("\"rules\""), 7, "\"shadow_rules\"");
+  ASSERT_TRUE(w.push({http_listener({.filters = shadow})}));
+  Peer& c = w.connect();
+  for (const std::string& request : {kGet, get("/b"), kGet}) {
+    c.send(request);
+    EXPECT_EQ(w.message(c).status(), 200);
+  }
+  const proxy::ProxyCounters& n = w.workers[0]->proxy_counters();
+  EXPECT_EQ(n.rbac_shadow_denied.get(), 2u);
+  EXPECT_EQ(n.rbac_shadow_allowed.get(), 1u);
+  EXPECT_EQ(n.rbac_denied.get() + n.rbac_allowed.get(), 0u);
+  w.lines(3);
+}
+
 TEST(WorldPush, AKeptConnectionThatTheNewNetworkFiltersDenyTakesNoFurtherRequest) {
   World w;
   answer_all(w);
