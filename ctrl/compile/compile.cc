@@ -47,6 +47,7 @@ struct Compiler::State {
   };
   std::map<std::string, BuiltListener> listeners;
   std::map<std::string, BuiltCluster> clusters;
+  std::map<SocketAddress, std::string> holders;  // the listener that serves there
   uint64_t generation = 0;
 
   std::expected<Taken, std::string> translate(const std::string& type_url, const std::string& name, const std::string& bytes) {
@@ -111,6 +112,17 @@ struct Compiler::State {
     cluster->content_hash = b.source ^ b.assignment * 31;
     b.cluster = cluster;
     return cluster;
+  }
+
+  // Whose each address is: of two listeners the one that has it already, else the first by name (Envoy refuses the second). Asked when all
+  // of a push is there, since a listener's successor may come before the listener goes.
+  void settle_addresses() {
+    std::erase_if(holders, [&](const auto& holder) {
+      const Taken* t = find(kListenerType, holder.second);
+      return t == nullptr || t->listener->listener.address != holder.first;
+    });
+    for (const auto& [key, t] : taken)
+      if (t.listener != nullptr) holders.try_emplace(t.listener->listener.address, key.second);
   }
 
   // Of a cluster's endpoints those that its new table has not.
@@ -265,8 +277,10 @@ std::set<std::string> Compiler::wanted(const std::string& type_url) const {
 std::shared_ptr<const tables::Snapshot> Compiler::build(SecretSource& secrets, int64_t wall_us) {
   auto snapshot = std::make_shared<tables::Snapshot>();
   snapshot->generation = ++s_->generation;
+  s_->settle_addresses();
   for (const auto& [key, t] : s_->taken) {
-    if (t.listener != nullptr) snapshot->listeners.push_back(s_->build_listener(key.second, t, secrets, wall_us));
+    if (t.listener != nullptr && s_->holders.at(t.listener->listener.address) == key.second)
+      snapshot->listeners.push_back(s_->build_listener(key.second, t, secrets, wall_us));
     if (t.cluster != nullptr) {
       auto cluster = s_->build_cluster(key.second, t);
       if (snapshot->clusters.size() <= cluster->id) snapshot->clusters.resize(cluster->id + 1);
@@ -295,6 +309,9 @@ std::vector<ResourceStatus> Compiler::status() const {
     r.ignored = t.ignored;
     if (key.first == kListenerType)
       if (const auto b = s_->listeners.find(key.second); b != s_->listeners.end()) r.missing_secrets = b->second.missing;
+    if (t.listener != nullptr)
+      if (const auto holder = s_->holders.find(t.listener->listener.address); holder != s_->holders.end() && holder->second != key.second)
+        r.refused = "its address " + holder->first.to_string() + " is listener \"" + holder->second + "\"'s";
     if (key.first == kClusterType)
       if (const auto b = s_->clusters.find(key.second); b != s_->clusters.end() && b->second.crowded)
         r.refused = "more than " + std::to_string(tables::kEndpointsMax) + " endpoints in all clusters";

@@ -367,6 +367,37 @@ TEST(Refusal, ChainsThatMatchTheSameConnections) {
   EXPECT_EQ(listener_refused(tcp_chain(nothing, R"("server_names": ["a"])") + ", " + tcp_chain(nothing, R"("server_names": ["b"])")), "");
 }
 
+TEST(Refusal, OfTwoListenersWithOneAddressTheOneThatHasItServes) {
+  Compiler c;
+  NoSecrets none;
+  const auto push = [&](const std::string& name, int port) {
+    const auto parsed = parse_json(R"([{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": ")" + name +
+                                       R"(", "address": {"socket_address": {"address": "0.0.0.0", "port_value": )" + std::to_string(port) +
+                                       R"(}}, "filter_chains": [)" + tcp_chain(typed("stats.PluginConfig")) + "]}]",
+                                   "test");
+    ASSERT_TRUE(c.apply(kListenerType, name, parsed->front().bytes));
+  };
+  const auto serving = [&] {
+    std::string names;
+    const auto s = c.build(none, 0);
+    for (const auto& l : s->listeners) names += l->name + " ";
+    return names;
+  };
+  push("b", 80);
+  EXPECT_EQ(serving(), "b ");
+  push("a", 80);
+  EXPECT_EQ(serving(), "b ");
+  ASSERT_EQ(c.status().size(), 2u);
+  EXPECT_EQ(c.status()[0].refused, "its address 0.0.0.0:80 is listener \"b\"'s");
+  EXPECT_EQ(c.status()[1].refused, "");
+  c.remove(kListenerType, "b");
+  EXPECT_EQ(serving(), "a ");
+  EXPECT_EQ(c.status()[0].refused, "");
+  push("b", 80);
+  push("a", 81);
+  EXPECT_EQ(serving(), "b a ");
+}
+
 TEST(Refusal, BytesThatAreNoSuchMessage) {
   Compiler c;
   EXPECT_FALSE(c.apply(kRouteType, "r", "\xff\xff"));
