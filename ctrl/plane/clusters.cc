@@ -7,14 +7,6 @@
 namespace sluice::plane {
 namespace {
 
-void named_hosts(const Node& n, const std::string& ns, std::set<std::string>& out) {
-  for (size_t i = 0; i < n.items.size(); i++) {
-    if (i < n.keys.size() && (n.keys[i].text == "destination" || n.keys[i].text == "mirror"))
-      out.insert(full_host(n.items[i]["host"].str(), ns));
-    named_hosts(n.items[i], ns, out);
-  }
-}
-
 // Which sockets reach the endpoints. Automatic mutual TLS: the endpoint's tlsMode metadata chooses between Istio's mTLS and the wire as it
 // is.
 void add_sockets(const View& v, const Service& s, const Policy& policy, const std::string& sni, bool http2, Object& c,
@@ -125,17 +117,13 @@ void translate_clusters(const View& v, Answer& out) {
                                                 {"type", "STATIC"},
                                                 {"connectTimeout", timeout ? json_duration(timeout) : "10s"}});
   std::set<std::string> wanted;
-  for (const Virtual& x : v.virtuals) {
-    for (const Node& r : x.http) named_hosts(r, x.config->ns, wanted);
-    named_hosts(x.config->spec()["tls"], x.config->ns, wanted);
-    named_hosts(x.config->spec()["tcp"], x.config->ns, wanted);
-  }
+  for (const Virtual* x : v.virtuals) wanted.insert(x->destinations.begin(), x->destinations.end());
   const auto providers = provider_hosts(v.world.mesh);
   const bool dnat = std::ranges::any_of(v.servers, [](const Server& s) { return s.tls_mode == "AUTO_PASSTHROUGH"; });
-  for (const Service& s : v.services) {
-    if (v.service(s.host) != &s) continue;
-    if (!v.servers.empty() && is_named(s, wanted, providers)) add_service(v, s, false, out);
-    if (dnat && !s.external) add_service(v, s, true, out);
+  for (const Service* s : v.services) {
+    if (v.service(s->host) != s) continue;
+    if (!v.servers.empty() && is_named(*s, wanted, providers)) add_service(v, *s, false, out);
+    if (dnat && !s->external) add_service(v, *s, true, out);
   }
 }
 

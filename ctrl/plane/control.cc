@@ -7,7 +7,7 @@
 
 namespace sluice::plane {
 namespace {
-std::string count(const World& w) { return std::to_string(w.configs.size()) + " objects"; }
+std::string count(const World& w) { return std::to_string(w.size()) + " objects"; }
 int64_t wall_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }

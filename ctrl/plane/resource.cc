@@ -138,14 +138,12 @@ std::expected<Resources, std::string> to_resources(const Answer& a, const Resour
 }
 
 void check_patches(Loaded& l) {
-  for (const Config& c : l.world.configs) {
-    if (c.kind != "EnvoyFilter") continue;
-    for (const Node& p : c.spec()["configPatches"].items) {
+  for (const Config* c : l.world.of_kind("EnvoyFilter"))
+    for (const Node& p : c->spec()["configPatches"].items) {
       const Node& value = p["patch"]["value"];
       const std::string wrong = wrong_value({p["applyTo"].str(), p["patch"]["operation"].str(), {}, json_of(value)});
       if (!wrong.empty()) l.issues.push_back(issue_at(value, "the value is no " + p["applyTo"].str() + ": " + wrong));
     }
-  }
 }
 
 std::string to_json(std::string_view type, const std::string& value) {

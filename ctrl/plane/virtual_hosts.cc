@@ -30,11 +30,11 @@ using Hosts = std::map<std::string, VirtualHost>;
 
 void add_server(const View& v, const Server& s, std::map<std::pair<std::string, const Config*>, std::vector<Route>>& known, Hosts& hosts) {
   const bool tls_only = (*s.node)["tls"]["httpsRedirect"].boolean();
-  for (const Virtual& x : v.virtuals) {
-    if (std::ranges::find(x.gateways, s.gateway_name()) == x.gateways.end()) continue;
+  for (const Virtual* bound : v.bound_to(s)) {
+    const Virtual& x = *bound;
     const auto both = intersection(hosts_for(s, x.config->ns), x.hosts);
     if (both.empty()) continue;
-    const auto [at, is_new] = known.try_emplace({s.gateway_name(), x.config});
+    const auto [at, is_new] = known.try_emplace({s.gateway_name(), x.config.get()});
     if (is_new) at->second = routes_of(v, x, s);
     if (at->second.empty()) continue;
     for (const std::string& h : both) {
