@@ -5,6 +5,7 @@
 #include <map>
 #include <sstream>
 
+#include "ctrl/plane/gateway_api.h"
 #include "ctrl/plane/rules.h"
 #include "ctrl/plane/schema.h"
 
@@ -63,7 +64,10 @@ void add_document(Node document, World& world, std::vector<Issue>& issues) {
 
 void add_source(std::string file, std::string text, World& world, std::vector<Issue>& issues) {
   world.sources.push_back(std::make_unique<Source>(Source{std::move(file), std::move(text)}));
-  for (Node& d : load_yaml(*world.sources.back(), issues)) add_document(std::move(d), world, issues);
+  for (Node& d : load_yaml(*world.sources.back(), issues)) {
+    if (d.kind == Node::Kind::kMapping && is_gateway_api(d)) add_gateway_api(std::move(d), world, issues);
+    else add_document(std::move(d), world, issues);
+  }
 }
 
 void read_mesh(std::string file, std::string text, World& world, std::vector<Issue>& issues) {

@@ -11,13 +11,14 @@ namespace sluice::plane {
 struct Config {
   std::string kind, name, ns;
   Node document;
+  bool derived = false;  // made of the Gateway API (gateway_api.h), not read
   const Node& spec() const { return document["spec"]; }
   const Node& labels() const { return document["metadata"]["labels"]; }
   const Node& at() const { return document["metadata"]["name"]; }
 };
 
 struct Mesh {
-  std::string access_log_file, access_log_format, trust_domain = "cluster.local", root_namespace = "istio-system";
+  std::string access_log_file, access_log_format, trust_domain = "cluster.local", domain = "cluster.local", root_namespace = "istio-system";
 };
 
 struct World {
