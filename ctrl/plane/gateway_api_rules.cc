@@ -234,7 +234,7 @@ void check_route(Checker& c, const Config& r) {
       check_path(c, m["path"]);
       check_value_matches(c, m["headers"]);
       check_value_matches(c, m["queryParams"]);
-      check_grpc_method(c, m["method"]);
+      if (r.kind == "GRPCRoute") check_grpc_method(c, m["method"]);
     }
     const Node &request = rule["timeouts"]["request"], &backend = rule["timeouts"]["backendRequest"];
     const int64_t all = parse_duration(request.text).value_or(0), one = parse_duration(backend.text).value_or(0);
