@@ -2,6 +2,7 @@
 // every subset, and for an AUTO_PASSTHROUGH server the SNI-DNAT twins of all services that it serves.
 #include <algorithm>
 
+#include "ctrl/plane/gateway_api.h"
 #include "ctrl/plane/view.h"
 
 namespace sluice::plane {
@@ -147,13 +148,14 @@ void add_balancer(const Node& lb, Object& c) {
   c.set("lbPolicy", s == "RANDOM" ? "RANDOM" : "LEAST_REQUEST");
 }
 
-Json cluster(const Service& s, const ServicePort& p, const Config* rule, const Node& subset, bool sni_dnat) {
+Json cluster(const View& v, const Service& s, const ServicePort& p, const Config* rule, const Node& subset, bool sni_dnat) {
   const std::string sub = subset["name"].str();
   const std::string name = sni_dnat ? sni_name(p.number, sub, s.host) : cluster_name(p.number, sub, s.host);
   const Policy policy{subset["trafficPolicy"], rule != nullptr ? rule->spec()["trafficPolicy"] : null_node()};
   const bool http2 = speaks_http2(p, policy["connectionPool"]["http"]);
   Object c;
-  if (!sni_dnat) c.set("transportSocketMatches", auto_mtls(sni_name(p.number, sub, s.host), http2));
+  if (const Node& tls = backend_tls(v.rules, s.host, p.number); tls && !sni_dnat) c.set("transportSocket", backend_tls_socket(tls, http2));
+  else if (!sni_dnat) c.set("transportSocketMatches", auto_mtls(sni_name(p.number, sub, s.host), http2));
   c.set("name", name).set("altStatName", name + ";").set("type", "EDS");
   c.set("edsClusterConfig", Object{{"edsConfig", Object{{"ads", Object{}}, {"initialFetchTimeout", "0s"}, {"resourceApiVersion", "V3"}}},
                                    {"serviceName", name}});
@@ -318,7 +320,7 @@ void add_service(const View& v, const Service& s, bool sni_dnat, Answer& out) {
     for (const Node* subset : subsets) {
       const std::string& sub = (*subset)["name"].str();
       const std::string name = sni_dnat ? sni_name(p.number, sub, s.host) : cluster_name(p.number, sub, s.host);
-      out.clusters[name] = cluster(s, p, rule, *subset, sni_dnat);
+      out.clusters[name] = cluster(v, s, p, rule, *subset, sni_dnat);
       out.endpoints[name] = assignment(v, s, p, rule, *subset, name, sni_dnat);
     }
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "ctrl/plane/gateway_api_files.h"
 #include "ctrl/plane/server.h"
 #include "ctrl/plane/watch.h"
 #include "ctrl/plane/world.h"
@@ -13,7 +14,8 @@
 namespace sluice::plane {
 
 struct ControlOptions {
-  std::string dir, mesh;  // a folder (or file) of Istio YAML; a file of MeshConfig, or empty
+  std::string dir, mesh;   // a folder (or file) of Istio YAML; a file of MeshConfig, or empty
+  std::string status_dir;  // where the status of Gateway API objects is written, or empty
   ServerOptions server;
   Server::Log say;       // one line: what happened
   Server::Log problems;  // what is wrong with the directory, at its places (issue.h), lines with their ends
@@ -22,13 +24,16 @@ struct ControlOptions {
 class Control {
  public:
   static std::expected<std::unique_ptr<Control>, std::string> start(ControlOptions options);
-  void poll(int wait_ms);  // waits at most so long for a change, and serves it
+  void poll(int wait_ms);  // waits at most so long for a change, and serves it; writes what status has changed
 
  private:
-  Control(ControlOptions options, World world);
+  void reload();
+  Control(ControlOptions options, std::shared_ptr<const World> world);
   const ControlOptions options_;
   Watch watch_;
+  std::shared_ptr<const World> world_;
   Server server_;
+  StatusFiles status_;
 };
 
 }  // namespace sluice::plane

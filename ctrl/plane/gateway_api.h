@@ -3,7 +3,7 @@
 // Namespace. What Istio 1.29 makes of them is made of them: Gateways, VirtualServices and DestinationRules, with Istio's names, which the
 // translation then takes as if they had been written; and their status, with Istio's conditions, reasons and messages.
 //   gateway_api_schema.inc (every field) -> gateway_api_rules.cc (what holds between fields) -> gateway_api_world.h (references resolved) ->
-//   gateway_api_listeners.cc, gateway_api_routes.cc, gateway_api_policies.cc -> gateway_api_status.cc.
+//   gateway_api_listeners.cc, gateway_api_routes.cc, gateway_api_policies.cc -> gateway_api_status.cc, gateway_api_derive.cc (into the translation).
 // docs/gateway-api.md lists every field with its verdict. Not here: provisioning (no Deployment or Service is made of a Gateway), ListenerSet,
 // InferencePool's endpoint picker. Thread: any; everything is pure.
 #pragma once
@@ -27,6 +27,7 @@ struct GatewayApi {
   std::vector<Issue> warnings;
 };
 GatewayApi translate_gateway_api(const World& world);
+std::string object_yaml(const Config& c);  // of one of its configs
 
 // The status of one object, as it would stand in it.
 struct ObjectStatus {
@@ -39,6 +40,11 @@ struct ObjectStatus {
 // is among them.
 std::vector<ObjectStatus> gateway_api_status(const World& world, std::span<const NodeInfo> acknowledged);
 
+// Adds what Services are to the translation (ServiceEntries), before references are checked; and what the Gateway API becomes, after it.
+void add_services(World& world, std::vector<Issue>& issues);
+void add_gateway_api_objects(World& world, std::vector<Issue>& issues);
+
+// Where the translation treats what was derived differently from what was written.
 // Of an Istio Gateway that was made of a Kubernetes one: whether `node` is one of the workloads of its services, and the port on which that
 // workload listens for the service's port (0: it has no such port).
 bool is_of_gateway_api(const Config& gateway);
@@ -46,5 +52,10 @@ bool serves(const Config& gateway, const NodeInfo& node);
 uint32_t workload_port(const Config& gateway, const NodeInfo& node, uint32_t service_port);
 // Whether a VirtualService has the Gateway API's semantics: a prefix ends at a path segment, a backend that is not there is a 500.
 bool has_gateway_semantics(const Config& virtual_service);
+// A credentialName as an SdsSecretConfig: from the control plane, or for "builtin://" from the gateway's own agent.
+Json credential_secret(const std::string& name);
+// The TLS that a BackendTLSPolicy asks for the port of a host, whatever else a DestinationRule says; null: none. And its transport socket.
+const Node& backend_tls(const std::vector<const Config*>& rules, const std::string& host, uint32_t port);
+Json backend_tls_socket(const Node& tls, bool http2);
 
 }  // namespace sluice::plane

@@ -306,6 +306,8 @@ void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
   const bool cluster = kind == "GatewayClass" || kind == "Namespace";
   Config c{.kind = std::string(kind == "Gateway" ? kKubernetesGateway : known->kind), .name = metadata["name"].text, .ns = cluster ? "" : text_or(metadata["namespace"], "default"), .document = {}};
   if (c.name.empty()) check_all.refuse(metadata.null() ? document : metadata, kind + " without metadata.name");
+  for (const char* f : {"name", "namespace"})  // they become names of files and hosts
+    if (const Node& n = metadata[f]; !n.text.empty() && !is_hostname(n.text, false)) check_all.refuse(n, "'" + n.text + "' is no " + f + " of an object");
   std::vector<std::string_view> top = {"apiVersion", "kind", "metadata", "spec", "status"};
   if (kind == "Secret") top = {"apiVersion", "kind", "metadata", "data", "stringData", "type", "immutable"};
   if (kind == "ConfigMap") top = {"apiVersion", "kind", "metadata", "data", "binaryData", "immutable"};

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "ctrl/plane/gateway_api_world.h"
-#include "ctrl/plane/view.h"
 
 namespace sluice::plane {
 namespace {
@@ -84,10 +83,6 @@ Conditions gateway_conditions(const ApiGateway& g, const Resolved& r, size_t ack
   return c;
 }
 
-bool selects(const Node& selection, const NodeInfo& node) {
-  return std::ranges::any_of(selection.items, [&](const Node& s) { return s["namespace"].text == node.ns && labels_within(s["labels"], node.labels); });
-}
-
 Node gateway_status(const ApiWorld& w, const ApiGateway& g, std::span<const NodeInfo> nodes) {
   const Resolved r = resolve(w, g);
   const auto acknowledged = size_t(std::ranges::count_if(nodes, [&](const NodeInfo& n) { return selects(g.selection, n); }));
@@ -164,6 +159,12 @@ std::string to_yaml(const Node& n) {
   return out.substr(out.find_first_not_of('\n'));
 }
 
+std::string object_yaml(const Config& c) {
+  Node out = map_node();
+  for (const char* k : {"apiVersion", "kind", "metadata", "spec"}) put(out, k, c.document[k]);
+  return to_yaml(out);
+}
+
 std::string ObjectStatus::file_name() const { return kind + "." + (ns.empty() ? "" : ns + ".") + name + ".yaml"; }
 
 std::string ObjectStatus::yaml() const {
@@ -180,23 +181,6 @@ std::vector<ObjectStatus> gateway_api_status(const World& world, std::span<const
   for (const auto& [object, status] : out.statuses) all.push_back(object_status(*object, status));
   std::ranges::sort(all, {}, [](const ObjectStatus& s) { return std::tie(s.kind, s.ns, s.name); });
   return all;
-}
-
-bool is_of_gateway_api(const Config& gateway) { return gateway.derived && gateway.document.has("selection"); }
-
-bool serves(const Config& gateway, const NodeInfo& node) { return selects(gateway.document["selection"], node); }
-
-uint32_t workload_port(const Config& gateway, const NodeInfo& node, uint32_t service_port) {
-  for (const Node& s : gateway.document["selection"].items) {
-    if (s["namespace"].text != node.ns || !labels_within(s["labels"], node.labels)) continue;
-    if (s["ports"].null()) return service_port;  // no Service: the listener's own port
-    if (const Node& p = s["ports"][std::to_string(service_port)]; p.integer() > 0) return uint32_t(p.integer());
-  }
-  return 0;
-}
-
-bool has_gateway_semantics(const Config& v) {
-  return v.derived && v.document["metadata"]["annotations"]["internal.istio.io/route-semantics"].text == "gateway";
 }
 
 }  // namespace sluice::plane

@@ -125,6 +125,8 @@ void translate_routes(const ApiWorld& w, ApiOutput& out);
 void translate_policies(const ApiWorld& w, ApiOutput& out);
 ApiOutput translate_all(const World& world);
 
+// Whether `node` is one of the workloads of a selection.
+bool selects(const Node& selection, const NodeInfo& node);
 Config derived_config(std::string_view kind, std::string name, std::string ns, Node annotations, Node spec);
 
 }  // namespace sluice::plane

@@ -1,6 +1,7 @@
 // LDS: one listener a port, one filter chain for all plain HTTP of the port, one for each TLS server, one for each match of an L4 route.
 #include <algorithm>
 
+#include "ctrl/plane/gateway_api.h"
 #include "ctrl/plane/view.h"
 
 namespace sluice::plane {
@@ -110,7 +111,11 @@ Json tls_context(const Server& s) {
   Object common;
   common.set_if(!params.empty(), "tlsParams", params);
   const std::string certificate = istio ? "default" : "file-cert:" + tls["serverCertificate"].str() + "~" + tls["privateKey"].str();
-  common.set("tlsCertificateSdsSecretConfigs", Array{secret(certificate, istio)});
+  Array certificates;
+  if (tls["credentialName"]) certificates.add(credential_secret(tls["credentialName"].str()));
+  for (const std::string& name : tls["credentialNames"].list()) certificates.add(credential_secret(name));
+  if (certificates.empty()) certificates.add(secret(certificate, istio));
+  common.set("tlsCertificateSdsSecretConfigs", certificates);
   if (istio || mutual) {
     Object check;
     for (const auto& [from, to] :
@@ -121,7 +126,9 @@ Json tls_context(const Server& s) {
     check.set_if(!sans.empty(), "matchSubjectAltNames", sans);
     common.set("combinedValidationContext",
                Object{{"defaultValidationContext", check},
-                      {"validationContextSdsSecretConfig", secret(istio ? "ROOTCA" : "file-root:" + tls["caCertificates"].str(), istio)}});
+                      {"validationContextSdsSecretConfig", tls["caCertCredentialName"] ? credential_secret(tls["caCertCredentialName"].str())
+                                                           : tls["credentialName"]     ? credential_secret(tls["credentialName"].str() + "-cacert")
+                                                                                       : secret(istio ? "ROOTCA" : "file-root:" + tls["caCertificates"].str(), istio)}});
   }
   Array alpn;
   if (istio && s.protocol == "TLS") alpn.add("istio-peer-exchange");

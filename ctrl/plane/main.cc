@@ -36,15 +36,35 @@ int serve(ControlOptions options) {
   return 0;
 }
 
-int write_answers(const World& world, const std::string& node_file, const std::string& out_dir, const TranslateOptions& options) {
-  std::ifstream in(node_file);
+std::optional<NodeInfo> read_node(const std::string& file) {
+  std::ifstream in(file);
   std::stringstream text;
   text << in.rdbuf();
-  const auto node = node_from_json(text.str());
-  if (!in || !node) {
-    std::cerr << node_file << ": " << (in ? node.error() : "cannot be read") << "\n";
-    return 1;
+  auto node = node_from_json(text.str());
+  if (in && node) return std::move(*node);
+  std::cerr << file << ": " << (in ? node.error() : "cannot be read") << "\n";
+  return {};
+}
+
+int write_converted(const World& world, const std::string& node_file, const std::string& out_dir) {
+  std::vector<NodeInfo> nodes;
+  if (!node_file.empty()) {
+    auto node = read_node(node_file);
+    if (!node) return 1;
+    nodes.push_back(std::move(*node));
   }
+  std::filesystem::create_directories(out_dir);
+  std::ofstream objects(out_dir + "/istio.yaml"), status(out_dir + "/status.yaml");
+  for (const Config& c : translate_gateway_api(world).configs) objects << "---\n" << object_yaml(c);
+  for (const ObjectStatus& s : gateway_api_status(world, nodes)) status << "---\n" << s.yaml();
+  if (objects && status) return 0;
+  std::cerr << out_dir << ": cannot be written\n";
+  return 1;
+}
+
+int write_answers(const World& world, const std::string& node_file, const std::string& out_dir, const TranslateOptions& options) {
+  const auto node = read_node(node_file);
+  if (!node) return 1;
   const auto resources = to_resources(translate(world, *node, options));
   if (!resources) {
     std::cerr << "sluice-control: " << resources.error() << "\n";
@@ -71,7 +91,7 @@ int write_answers(const World& world, const std::string& node_file, const std::s
 int main(int argc, char** argv) {
   CLI::App app{"sluice-control: Istio YAML in, xDS out"};
   app.require_subcommand(1);
-  std::string dir, mesh, node, out, authorization = "deny";
+  std::string dir, mesh, node, out, status, domain = "cluster.local", authorization = "deny";
   ServerOptions options;
   const auto common = [&](CLI::App* c) {
     c->add_option("-d,--dir,--directory", dir, "folder (or file) of Istio YAML")->required();
@@ -93,6 +113,13 @@ int main(int argc, char** argv) {
   run->add_option("--tls-ca", options.ca, "CA of the gateways' certificates (PEM); with --tls-cert and --tls-key: mutual TLS");
   run->add_option("--tls-cert", options.cert, "our certificate chain (PEM)");
   run->add_option("--tls-key", options.key, "its key (PEM)");
+  run->add_option("--status-dir", status, "folder for the status of Gateway API objects, a file each; not inside of the watched one");
+  auto* convert = app.add_subcommand("convert", "write what Gateway API objects become: istio.yaml, and status.yaml");
+  convert->add_option("-d,--dir,--directory", dir, "folder (or file) of YAML")->required();
+  convert->add_option("--mesh", mesh, "MeshConfig, a file");
+  convert->add_option("--domain", domain, "the cluster's domain")->capture_default_str();
+  convert->add_option("--node", node, "a gateway that has acknowledged, proto3 JSON; none: nothing is programmed yet");
+  convert->add_option("--out", out, "folder to write to")->required();
   CLI11_PARSE(app, argc, argv);
   const int files = !options.ca.empty() + !options.cert.empty() + !options.key.empty();
   if (files != 0 && files != 3) {
@@ -101,10 +128,14 @@ int main(int argc, char** argv) {
   }
   options.translation.deny_by_default = authorization == "deny";
   const auto problems = [](const std::string& text) { std::cerr << text << std::flush; };
-  if (run->parsed()) return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .say = say, .problems = problems});
+  if (run->parsed()) return serve({.dir = dir, .mesh = mesh, .status_dir = status, .server = std::move(options), .say = say, .problems = problems});
   Loaded loaded = load_directory(dir, mesh);
   problems(render(loaded.issues));
   if (has_errors(loaded.issues)) return 1;
   if (check->parsed()) return 0;
+  if (convert->parsed()) {
+    loaded.world.mesh.domain = domain;
+    return write_converted(loaded.world, node, out);
+  }
   return write_answers(loaded.world, node, out, options.translation);
 }

@@ -1,6 +1,9 @@
 // RDS: the virtual hosts of a route configuration, as istiod merges servers, VirtualServices and hosts.
+#include <re2/re2.h>
+
 #include <algorithm>
 
+#include "ctrl/plane/gateway_api.h"
 #include "ctrl/plane/view.h"
 
 namespace sluice::plane {
@@ -44,7 +47,7 @@ struct Match {
   bool catch_all = false;
 };
 
-Match match_json(const Node& m) {
+Match match_json(const Node& m, bool by_segment) {
   if (m.null()) return {Object{{"prefix", "/"}}, "/*", true};
   const Node& uri = m["uri"];
   Object o;
@@ -53,7 +56,7 @@ Match match_json(const Node& m) {
   if (uri["exact"]) {
     o.set("path", operation = uri["exact"].str());
   } else if (uri["prefix"]) {
-    o.set("prefix", uri["prefix"].str());
+    o.set(by_segment && uri["prefix"].str() != "/" ? "pathSeparatedPrefix" : "prefix", uri["prefix"].str());
     operation = uri["prefix"].str() + "*";
     all_paths = uri["prefix"].str() == "/";
   } else if (uri["regex"]) {
@@ -194,7 +197,8 @@ void add_mirror(const View& v, const Node& destination, const Node& percent, con
 }
 
 // The action of a route that forwards. `head` takes the header operations of a single destination.
-Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, HeaderOperations& head, std::string& first_cluster) {
+Json forward(const View& v, const Node& r, const Node& match, const Virtual& x, uint32_t port, HeaderOperations& head, std::string& first_cluster) {
+  const bool gateway_api = has_gateway_semantics(*x.config);
   Object a;
   std::vector<const Node*> targets;
   for (const Node& d : r["route"].items)
@@ -220,6 +224,8 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   if (w["uriRegexRewrite"])
     a.set("regexRewrite", Object{{"pattern", Object{{"regex", w["uriRegexRewrite"]["match"].str()}}},
                                  {"substitution", w["uriRegexRewrite"]["rewrite"].str()}});
+  else if (gateway_api && w["uri"].str() == "/" && match["uri"]["prefix"])  // the prefix is removed, and what follows begins with one slash
+    a.set("regexRewrite", Object{{"pattern", Object{{"regex", "^" + re2::RE2::QuoteMeta(match["uri"]["prefix"].str()) + "(/?)(.*)"}}}, {"substitution", "/\\2"}});
   else if (w["uri"]) a.set("prefixRewrite", w["uri"].str());
   const std::string& authority = w["authority"] ? w["authority"].str() : head.authority;
   a.set_if(!authority.empty(), "hostRewriteLiteral", authority);
@@ -227,7 +233,8 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   for (const Node* d : targets) add_hash_policy(consistent_hash(v, (*d)["destination"], x.config->ns), hashes);
   const std::string timeout = r["timeout"] ? duration_json(*parse_duration(r["timeout"].str())) : "0s";
   a.set("timeout", timeout);
-  if (r["retries"].null() || r["retries"]["attempts"].null() || r["retries"]["attempts"].integer() != 0)
+  const Node& attempts = r["retries"]["attempts"];
+  if (r["retries"].null() || (attempts.null() ? !gateway_api : attempts.integer() != 0))
     a.set("retryPolicy", retry_policy(r["retries"], !hashes.empty()));
   a.set_if(!hashes.empty(), "hashPolicy", hashes);
   Array mirrors;
@@ -235,6 +242,7 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   for (const Node& m : r["mirrors"].items) add_mirror(v, m["destination"], m["percentage"], null_node(), x.config->ns, port, mirrors);
   a.set_if(!mirrors.empty(), "requestMirrorPolicies", mirrors);
   a.set("maxGrpcTimeout", timeout);
+  a.set_if(gateway_api, "clusterNotFoundResponseCode", "INTERNAL_SERVER_ERROR");
   return a;
 }
 
@@ -310,7 +318,7 @@ Json fault(const Node& f) {
 }
 
 Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, const Server& s) {
-  const Match match = match_json(m);
+  const Match match = match_json(m, has_gateway_semantics(*x.config));
   HeaderOperations head;
   head.take(r["headers"]);
   std::string name = r["name"].str(), cluster;
@@ -324,7 +332,7 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
     if (r["directResponse"]["body"]) d.set("body", Object{{"inlineString", r["directResponse"]["body"]["string"].str()}});
     o.set("directResponse", d);
   } else {
-    o.set("route", forward(v, r, x, s.port, head, cluster));
+    o.set("route", forward(v, r, m, x, s.port, head, cluster));
   }
   o.set("metadata", Object{{"filterMetadata", Object{{"istio", Object{{"config", config_path(*x.config)}}}}}});
   std::string operation = x.config->name + ":" + std::to_string(s.port);

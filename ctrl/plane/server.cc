@@ -107,6 +107,12 @@ class Server::State::Stream final : public grpc::ServerBidiReactor<ds::DeltaDisc
       s_.streams.erase(it);
     }
   }
+  // The node, if it holds what its present world says and has refused nothing of it. Any thread.
+  std::optional<NodeInfo> acknowledged() {
+    const std::lock_guard lock(mutex_);
+    if (!known_ || !queue_.empty() || stream_.unacknowledged() != 0 || stream_.last_nack() || !stream_.answered(2)) return {};
+    return current_ != nullptr && current_ == s_.resources_for(node_key_, node_) ? std::optional(node_) : std::nullopt;
+  }
   // Whatever this stream does not have yet. Any thread.
   void push() {
     const std::lock_guard lock(mutex_);  // held throughout, so that no older world follows a newer one
@@ -114,6 +120,7 @@ class Server::State::Stream final : public grpc::ServerBidiReactor<ds::DeltaDisc
     if (!known_ || finish_asked_ || !queue_.empty()) return;
     const auto current = s_.resources_for(node_key_, node_);
     if (current == nullptr) return;
+    current_ = current;
     for (const auto& a : stream_.answers(*current)) {
       ds::DeltaDiscoveryResponse r;
       const std::string url = std::string(kTypePrefix) + std::string(kTypeNames[a.type]);
@@ -183,6 +190,7 @@ class Server::State::Stream final : public grpc::ServerBidiReactor<ds::DeltaDisc
   NodeInfo node_;
   std::string node_key_;
   DeltaStream stream_;
+  std::shared_ptr<const Resources> current_;  // of the last answers
   std::deque<ds::DeltaDiscoveryResponse> queue_;  // the front is being written
 };
 
@@ -240,6 +248,18 @@ void Server::replace(std::shared_ptr<const World> world) {
     for (const auto& [raw, stream] : s_->streams) streams.push_back(stream);
   }
   for (const auto& stream : streams) stream->push();
+}
+
+std::vector<NodeInfo> Server::acknowledged() const {
+  std::vector<std::shared_ptr<State::Stream>> streams;
+  {
+    const std::lock_guard lock(s_->mutex);
+    for (const auto& [raw, stream] : s_->streams) streams.push_back(stream);
+  }
+  std::vector<NodeInfo> out;
+  for (const auto& stream : streams)
+    if (auto node = stream->acknowledged()) out.push_back(std::move(*node));
+  return out;
 }
 
 }  // namespace sluice::plane

@@ -27,6 +27,7 @@ class Server {
   Server(const Server&) = delete;
   std::expected<void, std::string> start();
   void replace(std::shared_ptr<const World> world);  // every stream gets what changed for it
+  std::vector<NodeInfo> acknowledged() const;        // nodes that took, and did not refuse, all of the current world that concerns them
 
  private:
   struct State;

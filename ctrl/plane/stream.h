@@ -33,6 +33,7 @@ class DeltaStream {
   };
   const std::optional<Nack>& last_nack() const { return nack_; }  // of a type until its next ACK
   uint64_t nacks() const { return nacks_; }
+  bool answered(int type) const { return types_[type].answered; }
   // Nonces that were sent and not acknowledged.
   size_t unacknowledged() const { return pending_.size(); }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ctrl/plane/gateway_api.h"
+
 namespace sluice::plane {
 namespace {
 
@@ -15,6 +17,7 @@ void add_servers(const Config& gateway, View& v) {
   for (const Node& n : gateway.spec()["servers"].items) {
     Server s{.gateway = &gateway, .node = &n};
     s.port = uint32_t(n["port"]["number"].integer());
+    if (is_of_gateway_api(gateway) && (s.port = workload_port(gateway, v.node, s.port)) == 0) continue;
     s.port_name = n["port"]["name"].str();
     s.protocol = upper(n["port"]["protocol"].str());
     s.bind = n["bind"].str();
@@ -227,6 +230,7 @@ std::string sni_name(uint32_t port, const std::string& subset, const std::string
 }
 
 std::string destination_cluster(const View& v, const Node& destination, const std::string& ns, uint32_t listener_port) {
+  if (destination["host"].str().empty()) return "UnknownService";  // a backend that the Gateway API does not allow
   const std::string host = full_host(destination["host"].str(), ns);
   uint32_t port = listener_port;
   if (destination["port"]) port = uint32_t(destination["port"]["number"].integer());
@@ -264,7 +268,7 @@ View view_of(const World& world, const NodeInfo& node) {
   View v{.world = world, .node = node};
   std::set<std::string> selected;
   for (const Config* g : world.of_kind("Gateway"))
-    if (labels_within(g->spec()["selector"], node.labels)) {
+    if (is_of_gateway_api(*g) ? serves(*g, node) : labels_within(g->spec()["selector"], node.labels)) {
       add_servers(*g, v);
       selected.insert(g->ns + "/" + g->name);
     }
@@ -277,7 +281,7 @@ View view_of(const World& world, const NodeInfo& node) {
       bound |= selected.contains(x.gateways.back());
     }
     if (!bound || !visible(*c, node.ns)) continue;
-    for (const std::string& h : c->spec()["hosts"].list()) x.hosts.push_back(full_host(h, c->ns));
+    for (const std::string& h : c->spec()["hosts"].list()) x.hosts.push_back(has_gateway_semantics(*c) ? h : full_host(h, c->ns));
     x.http = with_delegates(*c, all);
     v.virtuals.push_back(std::move(x));
   }

@@ -100,7 +100,12 @@ void finish(Loaded& l) {
                                   "the other is at " + issue_at(at->second->at(), "").place()));
   }
   std::ranges::stable_sort(l.world.configs, {}, [](const Config& c) { return c.name + "." + c.ns; });
-  if (!has_errors(l.issues)) check_references(l.world, l.issues);
+  if (!has_errors(l.issues)) {
+    add_services(l.world, l.issues);
+    check_references(l.world, l.issues);
+    add_gateway_api_objects(l.world, l.issues);
+    std::ranges::stable_sort(l.world.configs, {}, [](const Config& c) { return c.name + "." + c.ns; });
+  }
   std::ranges::stable_sort(l.issues, {}, [](const Issue& i) { return std::tie(i.file, i.line, i.column); });
 }
 
