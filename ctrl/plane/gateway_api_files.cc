@@ -33,11 +33,11 @@ void add_times(Node& n, const std::string& path, const Since& since) {
 std::expected<void, std::string> StatusFiles::usable(const std::string& dir, const std::string& watched) {
   if (dir.empty()) return {};
   std::error_code e;
-  fs::create_directories(dir, e);
-  const fs::path real = fs::canonical(dir, e);
-  if (e) return std::unexpected("--status-dir " + dir + ": " + e.message());
-  const fs::path root = fs::canonical(watched, e);
+  const fs::path real = fs::weakly_canonical(fs::absolute(dir), e), root = fs::canonical(watched, e);
   if (!e && std::ranges::mismatch(root, real).in1 == root.end()) return std::unexpected("--status-dir " + dir + " lies inside of the watched " + watched + ", which would read it");
+  e.clear();
+  fs::create_directories(real, e);
+  if (e) return std::unexpected("--status-dir " + dir + ": " + e.message());
   return {};
 }
 

@@ -31,6 +31,7 @@ struct Route {
   const ApiWorld& w;
   ApiOutput& out;
   const Config& object;
+  std::vector<ApiError>& said;  // every backend that is wrong; a condition says one of them
   std::string_view kind() const { return object.kind; }
   const Node& spec() const { return object.spec(); }
   void warn(const Node& at, const std::string& message) const { out.result.warnings.push_back(issue_at(at, message, "", Severity::kWarning)); }
@@ -123,7 +124,7 @@ struct Backend {
   Error hard;  // the route cannot be made
 };
 
-Backend backend(const Route& r, const Node& ref, bool mesh) {
+Backend find_backend(const Route& r, const Node& ref, bool mesh) {
   Backend b;
   const ApiRef to = api_ref(ref, "", "Service", r.object.ns);
   if (!mesh && !r.w.allowed(r.kind(), r.object.ns, to)) {
@@ -171,6 +172,13 @@ Backend backend(const Route& r, const Node& ref, bool mesh) {
   }
   put(b.destination, "host", text_node(host, &ref["name"]));
   put(b.destination, "port", map_node({{"number", number_node(std::strtoll(port.c_str(), nullptr, 10))}}));
+  return b;
+}
+
+Backend backend(const Route& r, const Node& ref, bool mesh) {
+  Backend b = find_backend(r, ref, mesh);
+  for (const Error* e : {&b.soft, &b.hard})
+    if (*e && std::ranges::none_of(r.said, [&](const ApiError& x) { return x.at == (*e)->at && x.message == (*e)->message; })) r.said.push_back(**e);
   return b;
 }
 
@@ -622,7 +630,8 @@ Node route_status(const Route& r, const std::vector<Attachment>& all, const Conv
 }
 
 void translate_route(const ApiWorld& w, const Config& object, ApiOutput& out, Pieces& pieces) {
-  const Route r{w, out, object};
+  std::vector<ApiError> said;
+  const Route r{w, out, object, said};
   const auto all = attachments(r);
   const bool l4 = r.kind() == "TLSRoute" || r.kind() == "TCPRoute";
   const auto convert = [&](bool mesh) {
@@ -630,11 +639,10 @@ void translate_route(const ApiWorld& w, const Config& object, ApiOutput& out, Pi
     return l4 ? convert_l4(r, mesh) : convert_http(r, mesh);
   };
   const Converted mesh = convert(true), gateway = convert(false);
-  for (const Error* e : {&mesh.error, &gateway.error})
-    if (*e) {
-      r.warn((*e)->at != nullptr ? *(*e)->at : object.at(), (*e)->message);
-      break;
-    }
+  if (said.empty())
+    for (const Error* e : {&mesh.error, &gateway.error})
+      if (*e && said.empty()) said.push_back(**e);  // not a backend: a filter, a match
+  for (const ApiError& e : said) r.warn(e.at != nullptr ? *e.at : object.at(), e.message);
   out.statuses[&object] = route_status(r, all, mesh, gateway);
   std::vector<const Attachment*> bound;
   for (const Attachment& a : all)

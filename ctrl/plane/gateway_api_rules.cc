@@ -70,6 +70,10 @@ bool is_hostname(std::string_view h, bool wildcard) {
   }
   return true;
 }
+// As lenient as Istio's tests, but one part of a path: no slash, no dot at the start.
+bool is_object_name(std::string_view s) {
+  return s.size() <= 253 && !s.starts_with('.') && std::ranges::all_of(s, [](char c) { return std::isalnum(uint8_t(c)) || c == '-' || c == '.'; });
+}
 void check_hostname(Checker& c, const Node& n, bool wildcard) {
   if (n && !is_hostname(n.text, wildcard))
     c.refuse(n, "'" + n.text + "' is no host name", wildcard ? "for example shop.example.com or *.example.com, in lower case" : "for example shop.example.com, in lower case");
@@ -307,7 +311,7 @@ void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
   Config c{.kind = std::string(kind == "Gateway" ? kKubernetesGateway : known->kind), .name = metadata["name"].text, .ns = cluster ? "" : text_or(metadata["namespace"], "default"), .document = {}};
   if (c.name.empty()) check_all.refuse(metadata.null() ? document : metadata, kind + " without metadata.name");
   for (const char* f : {"name", "namespace"})  // they become names of files and hosts
-    if (const Node& n = metadata[f]; !n.text.empty() && !is_hostname(n.text, false)) check_all.refuse(n, "'" + n.text + "' is no " + f + " of an object");
+    if (const Node& n = metadata[f]; !is_object_name(n.text)) check_all.refuse(n, "'" + n.text + "' is no " + f + " of an object");
   std::vector<std::string_view> top = {"apiVersion", "kind", "metadata", "spec", "status"};
   if (kind == "Secret") top = {"apiVersion", "kind", "metadata", "data", "stringData", "type", "immutable"};
   if (kind == "ConfigMap") top = {"apiVersion", "kind", "metadata", "data", "binaryData", "immutable"};

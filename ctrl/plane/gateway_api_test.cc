@@ -4,13 +4,16 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <stdlib.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 
+#include "ctrl/plane/gateway_api_files.h"
 #include "ctrl/plane/gateway_api_world.h"
+#include "ctrl/plane/resource.h"
 
 namespace sluice::plane {
 namespace {
@@ -196,6 +199,191 @@ TEST(GatewayApi, IstiosTriplesAreEqual) {
   }
   std::printf("of %d triples (%zu objects and statuses): Istio objects of %d equal, status of %d equal\n", all, objects, routes, status);
   EXPECT_EQ(all, 14);
+}
+
+// ---- beside the triples ----
+
+const std::string kService =
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: in, namespace: edge}\nspec:\n  selector: {app: in}\n  ports: [{name: http, port: 80, targetPort: 8080}, {name: https, port: 443}]\n";
+const std::string kGateway =
+    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: edge}\nspec:\n  gatewayClassName: istio\n  addresses: [{type: Hostname, value: in}]\n  listeners:\n"
+    "  - {name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}\n";
+std::string route(const std::string& rules) {
+  return "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: shop}\nspec:\n  parentRefs: [{name: g, namespace: edge}]\n  rules:\n" + rules;
+}
+const std::string kWeb =
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8000}]}\n"
+    "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: shop}\nspec: {address: 10.0.0.7, labels: {app: web}}\n";
+const NodeInfo kEdge{.id = "router~10.0.0.1~a.edge~edge.svc", .ns = "edge", .labels = {{"app", "in"}}};
+
+Answer answer(const std::string& yaml, const NodeInfo& node = kEdge) {
+  const Loaded l = load_text(yaml, "f.yaml");
+  EXPECT_FALSE(has_errors(l.issues)) << render(l.issues);
+  Answer a = translate(l.world, node, {});
+  const auto r = to_resources(a);
+  EXPECT_TRUE(r) << r.error();
+  return a;
+}
+bool holds(const Json& j, const std::string& text) { return j.text.find(text) != std::string::npos; }
+
+TEST(GatewayApi, IsServedByTheWorkloadsOfItsServiceOnTheirPorts) {
+  const std::string yaml = kService + kGateway + kWeb + route("  - matches: [{path: {value: /a/}}]\n    backendRefs: [{name: web, port: 80}]\n");
+  const Answer a = answer(yaml);
+  ASSERT_TRUE(a.listeners.contains("0.0.0.0_8080"));
+  ASSERT_TRUE(a.routes.contains("http.8080"));
+  const Json& r = a.routes.at("http.8080");
+  EXPECT_TRUE(holds(r, "\"pathSeparatedPrefix\":\"/a\"")) << r.text;
+  EXPECT_TRUE(holds(r, "\"cluster\":\"outbound|80||web.shop.svc.cluster.local\""));
+  EXPECT_TRUE(holds(r, "\"clusterNotFoundResponseCode\":\"INTERNAL_SERVER_ERROR\""));
+  ASSERT_TRUE(a.endpoints.contains("outbound|80||web.shop.svc.cluster.local"));
+  EXPECT_TRUE(holds(a.endpoints.at("outbound|80||web.shop.svc.cluster.local"), "\"address\":\"10.0.0.7\",\"portValue\":8000"));
+  NodeInfo other = kEdge;
+  other.labels = {{"app", "other"}};
+  EXPECT_TRUE(answer(yaml, other).listeners.empty());
+  other = kEdge;
+  other.ns = "shop";
+  EXPECT_TRUE(answer(yaml, other).listeners.empty());
+}
+
+TEST(GatewayApi, WithoutAnAddressIsServedByTheGatewayOfItsName) {
+  std::string yaml = kGateway;
+  yaml.erase(yaml.find("  addresses"), yaml.find("  listeners") - yaml.find("  addresses"));
+  const NodeInfo node{.ns = "edge", .labels = {{"gateway.networking.k8s.io/gateway-name", "g"}}};
+  EXPECT_TRUE(answer(yaml, node).listeners.contains("0.0.0.0_80"));
+  EXPECT_TRUE(answer(yaml).listeners.empty());
+  const Loaded l = load_text(yaml, "f.yaml");
+  const auto said = [&](std::span<const NodeInfo> nodes) { return gateway_api_status(l.world, nodes)[0].yaml(); };
+  EXPECT_NE(said({}).find("AddressNotUsable"), std::string::npos) << said({});
+  EXPECT_NE(said(std::span(&node, 1)).find("acknowledged by 1 gateway"), std::string::npos) << said(std::span(&node, 1));
+}
+
+TEST(GatewayApi, ABackendThatIsNotAllowedOrNotThereIsA500AndAWarningAtItsPlace) {
+  const std::string yaml = kService + kGateway + route("  - backendRefs: [{name: web, namespace: other, port: 80}]\n  - matches: [{path: {value: /b}}]\n    backendRefs: [{name: nowhere, port: 80}]\n");
+  const Loaded l = load_text(yaml, "f.yaml");
+  ASSERT_EQ(l.issues.size(), 2u) << render(l.issues);
+  EXPECT_NE(l.issues[0].message.find("missing a ReferenceGrant?"), std::string::npos);
+  EXPECT_EQ(l.issues[1].message, "backend(nowhere.shop.svc.cluster.local) not found");
+  EXPECT_EQ(l.issues[1].source_line.substr(l.issues[1].column - 1, 7), "nowhere");
+  EXPECT_TRUE(holds(answer(yaml).routes.at("http.8080"), "\"cluster\":\"UnknownService\""));
+}
+
+TEST(GatewayApi, ALateOrNarrowerRuleDoesNotHideAnother) {
+  const Answer a = answer(kService + kGateway + kWeb + route("  - backendRefs: [{name: web, port: 80}]\n  - matches: [{path: {type: Exact, value: /x}}]\n    filters: [{type: RequestRedirect, requestRedirect: {hostname: h.example}}]\n"
+                                                             "  - matches: [{path: {value: /rm}}]\n    filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]\n    backendRefs: [{name: web, port: 80}]\n"
+                                                             "  - matches: [{path: {value: /no}}]\n    backendRefs: [{name: web, port: 80}]\n    retry: {attempts: 0}\n"));
+  const std::string& r = a.routes.at("http.8080").text;
+  const size_t x = r.find("\"path\":\"/x\""), rm = r.find("\"pathSeparatedPrefix\":\"/rm\""), all = r.find("\"prefix\":\"/\"");
+  ASSERT_NE(x, std::string::npos);
+  EXPECT_TRUE(x < rm && rm < all && all != std::string::npos) << r;
+  EXPECT_NE(r.find("\"responseCode\":\"FOUND\""), std::string::npos) << "302 is the API's default";
+  EXPECT_NE(r.find("(/?)(.*)"), std::string::npos);
+  const size_t no = r.find("\"pathSeparatedPrefix\":\"/no\"");
+  EXPECT_EQ(r.substr(no, r.find("clusterNotFoundResponseCode", no) - no).find("retryPolicy"), std::string::npos);
+}
+
+TEST(GatewayApi, CertificatesAreNamedForTheGatewaysSecrets) {
+  const std::string secret_yaml = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: edge}\nstringData:\n  tls.crt: |\n" + pair().certificate + "  tls.key: |\n" + pair().key;
+  std::string g = kGateway;
+  g.replace(g.find("  listeners:\n"), 13, "  tls: {frontend: {default: {validation: {caCertificateRefs: [{group: \"\", kind: ConfigMap, name: ca}]}}}}\n  listeners:\n  - {name: s, port: 443, protocol: HTTPS, hostname: a.example, tls: {certificateRefs: [{name: c}]}}\n");
+  const std::string ca = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca, namespace: edge}\ndata:\n  ca.crt: |\n" + pair().certificate;
+  const Json l = answer(kService + g + secret_yaml + ca).listeners.at("0.0.0.0_443");
+  EXPECT_TRUE(holds(l, "{\"name\":\"kubernetes-gateway://edge/c\",\"sdsConfig\":{\"ads\":{}")) << l.text;
+  EXPECT_TRUE(holds(l, "\"configmap://edge/ca-cacert\""));
+  EXPECT_TRUE(holds(l, "\"requireClientCertificate\":true"));
+  EXPECT_FALSE(answer(kService + g + secret_yaml).listeners.contains("0.0.0.0_443")) << "without its root the listener stays shut";
+}
+
+TEST(GatewayApi, ABackendTlsPolicyIsNotLostBehindADestinationRule) {
+  const std::string policy =
+      "---\napiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: p, namespace: shop}\nspec:\n  targetRefs: [{group: \"\", kind: Service, name: web}]\n"
+      "  validation: {hostname: web.example, wellKnownCACertificates: System}\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a, namespace: shop}\nspec:\n"
+      "  host: web\n  trafficPolicy: {loadBalancer: {simple: RANDOM}}\n";
+  const Json c = answer(kService + kGateway + kWeb + policy + route("  - backendRefs: [{name: web, port: 80}]\n")).clusters.at("outbound|80||web.shop.svc.cluster.local");
+  EXPECT_TRUE(holds(c, "\"sni\":\"web.example\"")) << c.text;
+  EXPECT_TRUE(holds(c, "\"file-root:system\""));
+  EXPECT_TRUE(holds(c, "\"matchSubjectAltNames\":[{\"exact\":\"web.example\"}]"));
+  EXPECT_TRUE(holds(c, "RANDOM"));
+}
+
+TEST(GatewayApi, TheEarlierOfTwoListenersKeepsThePort) {
+  const std::string yaml = kService + kGateway + "  - {name: same, port: 80, protocol: HTTP}\n  - {name: tcp, port: 80, protocol: TCP}\n  - {name: fine, port: 80, protocol: HTTP, hostname: a.example}\n";
+  const Loaded l = load_text(yaml, "f.yaml");
+  EXPECT_EQ(l.issues.size(), 2u) << render(l.issues);
+  const Node status = gateway_api_status(l.world, std::array{kEdge})[0].status;
+  const auto said = [&](size_t i) { return status["listeners"].items[i]["conditions"].items[1]["reason"].text; };
+  EXPECT_EQ(said(0), "NoConflicts");
+  EXPECT_EQ(said(1), "HostnameConflict");
+  EXPECT_EQ(said(2), "ProtocolConflict");
+  EXPECT_EQ(said(3), "NoConflicts");
+}
+
+TEST(GatewayApi, WhatTheApiRefusesIsRefusedAtItsPlace) {
+  const struct {
+    std::string yaml, place, message;
+  } kCases[] = {
+      {kGateway + "  - {name: x, port: 81, protocol: HTTP, hostnam: a.example}\n", "f.yaml:10:41", "unknown field spec.listeners[1].hostnam; did you mean 'hostname'?"},
+      {kGateway + "  - {name: http, port: 81, protocol: HTTP}\n", "f.yaml:10:12", "listener http is there twice"},
+      {kGateway + "  - {name: s, port: 443, protocol: HTTPS}\n", "f.yaml:10:6", "a listener of protocol HTTPS needs tls"},
+      {kGateway + "  - {name: s, port: 443, protocol: HTTP, tls: {}}\n", "", "a listener of protocol HTTP cannot have tls"},
+      {kGateway + "  - {name: s, port: 82, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector}}}\n", "", "from: Selector needs a selector"},
+      {kGateway + "  - {name: s, port: 82, protocol: HTTP, hostname: UPPER.example}\n", "", "'UPPER.example' is no host name"},
+      {route("  - macthes: []\n"), "f.yaml:8:5", "unknown field spec.rules[0].macthes; did you mean 'matches'?"},
+      {route("  - matches: [{path: {value: a}}]\n"), "f.yaml:8:30", "a path begins with /"},
+      {route("  - matches: [{path: {type: RegularExpression, value: '('}}]\n"), "", "is no RE2 expression"},
+      {route("  - matches: [{path: {type: Prefix, value: /}}]\n"), "f.yaml:8:29", "unknown value 'Prefix'"},
+      {route("  - filters: [{type: URLRewrite}]\n"), "", "urlRewrite is missing"},
+      {route("  - filters: [{type: URLRewrite, urlRewrite: {}}, {type: RequestRedirect, requestRedirect: {}}]\n"), "", "one of the filters"},
+      {route("  - backendRefs: [{name: web}]\n"), "", "needs a port"},
+      {route("  - timeouts: {request: 1s, backendRequest: 2s}\n"), "", "backendRequest is longer than request"},
+      {route("  - sessionPersistence: {}\n"), "f.yaml:8:5", "does not translate it yet"},
+      {"apiVersion: gateway.networking.k8s.io/v1\nkind: UDPRoute\nmetadata: {name: u}\n", "f.yaml:2:7", "UDPRoute is not translated"},
+      {"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRout\nmetadata: {name: u}\n", "f.yaml:2:7", "did you mean 'HTTPRoute'?"},
+      {"apiVersion: gateway.networking.k8s.io/v7\nkind: HTTPRoute\nmetadata: {name: u}\nspec: {}\n", "f.yaml:1:13", "unknown apiVersion"},
+      {"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: ../u}\nspec: {}\n", "f.yaml:3:18", "is no name of an object"},
+      {"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: [a]\n", "", "a mapping is expected"},
+  };
+  for (const auto& c : kCases) {
+    const Loaded l = load_text(c.yaml, "f.yaml");
+    const auto i = std::ranges::find_if(l.issues, [&](const Issue& x) { return x.severity == Severity::kError && x.message.find(c.message) != std::string::npos; });
+    ASSERT_NE(i, l.issues.end()) << c.yaml << render(l.issues);
+    if (!c.place.empty()) {
+      EXPECT_EQ(i->place(), c.place) << render(*i);
+    }
+    EXPECT_NE(i->source_line, "");
+  }
+}
+
+TEST(GatewayApi, AVersionThatIstioDoesNotReadIsSaidAndHasNoEffect) {
+  std::string yaml = kService + kGateway;
+  yaml.replace(yaml.find("k8s.io/v1\n"), 9, "k8s.io/v1beta1");
+  const Loaded l = load_text(yaml, "f.yaml");
+  ASSERT_EQ(l.issues.size(), 1u) << render(l.issues);
+  EXPECT_EQ(l.issues[0].severity, Severity::kWarning);
+  EXPECT_EQ(l.issues[0].remedy, "write gateway.networking.k8s.io/v1");
+  EXPECT_TRUE(answer(yaml).listeners.empty());
+}
+
+TEST(GatewayApi, StatusFilesFollowAcknowledgementAndObjects) {
+  char name[] = "/tmp/sluice-status-XXXXXX";
+  const fs::path dir = ::mkdtemp(name);
+  EXPECT_FALSE(StatusFiles::usable((dir / "status").string(), dir.string())) << "it would be read as configuration";
+  StatusFiles files(dir.string());
+  const auto world = [](const std::string& yaml) { return std::make_shared<const World>(load_text(yaml, "f.yaml").world); };
+  const auto text = [&](const char* file) { return slurp(dir / file); };
+  const auto both = world(kService + kGateway + route("  - {}\n"));
+  EXPECT_EQ(files.update(both, {}), "");
+  EXPECT_NE(text("Gateway.edge.g.yaml").find("Waiting for a gateway to acknowledge"), std::string::npos) << text("Gateway.edge.g.yaml");
+  EXPECT_NE(text("HTTPRoute.shop.r.yaml").find("Route was valid"), std::string::npos);
+  EXPECT_NE(text("HTTPRoute.shop.r.yaml").find("lastTransitionTime"), std::string::npos);
+  EXPECT_EQ(files.update(both, std::array{kEdge}), "");
+  EXPECT_EQ(text("Gateway.edge.g.yaml").find("Pending"), std::string::npos);
+  EXPECT_NE(text("Gateway.edge.g.yaml").find("Resource programmed, assigned to service(s) in.edge.svc.cluster.local:80"), std::string::npos);
+  EXPECT_EQ(files.update(world(kService + kGateway), {}), "");
+  EXPECT_FALSE(fs::exists(dir / "HTTPRoute.shop.r.yaml"));
+  size_t n = 0;
+  for ([[maybe_unused]] const auto& e : fs::directory_iterator(dir)) n++;
+  EXPECT_EQ(n, 1u) << "nothing is left aside";
+  fs::remove_all(dir);
 }
 
 }  // namespace
