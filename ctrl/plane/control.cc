@@ -35,7 +35,8 @@ void Control::reload() {
   Loaded loaded = load_directory(options_.dir, options_.mesh);
   options_.problems(render(loaded.issues));
   if (has_errors(loaded.issues))
-    return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir + "; the last good version stays");
+    return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir +
+                        "; the last good version stays");
   const std::string what = count(loaded.world);
   world_ = std::make_shared<const World>(std::move(loaded.world));
   server_.replace(world_);

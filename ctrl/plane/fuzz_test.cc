@@ -18,7 +18,8 @@ TEST(Fuzz, MutatedYamlIsRefusedOrTranslated) {
   if (golden != nullptr)
     for (const char* folder : {"/istiod", "/istiod-invalid", "/istio-gateway-api"}) roots.push_back(std::string(golden) + folder);
   for (const char* root : {"/configs/demo/istio", "/tests/fuzz/corpus/istio", "/../shared/golden/istiod", "/../../shared/golden/istiod",
-                           "/../shared/golden/istiod-invalid", "/../../shared/golden/istiod-invalid", "/../shared/golden/istio-gateway-api", "/../../shared/golden/istio-gateway-api"})
+                           "/../shared/golden/istiod-invalid", "/../../shared/golden/istiod-invalid", "/../shared/golden/istio-gateway-api",
+                           "/../../shared/golden/istio-gateway-api"})
     roots.push_back(SLUICE_SOURCE_ROOT + std::string(root));
   for (const std::string& root : roots) {
     std::error_code e;
@@ -34,10 +35,32 @@ TEST(Fuzz, MutatedYamlIsRefusedOrTranslated) {
   std::printf("seed %u\n", seed);
   std::mt19937 rng(seed);
   // Words that sit at the edges of the rules.
-  static constexpr const char* kWords[] = {"*",    "\"\"",   "null", "-1", "0",   "4294967296", "{}",
-                                           "[]",   "&a",     "*a",   "0s", "-5s", "99999999h",  "a/b/c",
-                                           "{**}", "::/129", "..",   "~",  "|\n", "exact",      "regex: '('",
-                                           "group: \"\"", "RegularExpression", "Selector", "Passthrough", "../../etc"};
+  static constexpr const char* kWords[] = {"*",
+                                           "\"\"",
+                                           "null",
+                                           "-1",
+                                           "0",
+                                           "4294967296",
+                                           "{}",
+                                           "[]",
+                                           "&a",
+                                           "*a",
+                                           "0s",
+                                           "-5s",
+                                           "99999999h",
+                                           "a/b/c",
+                                           "{**}",
+                                           "::/129",
+                                           "..",
+                                           "~",
+                                           "|\n",
+                                           "exact",
+                                           "regex: '('",
+                                           "group: \"\"",
+                                           "RegularExpression",
+                                           "Selector",
+                                           "Passthrough",
+                                           "../../etc"};
   for (int i = 0; i < 3000; i++) {
     std::string s = corpus[rng() % corpus.size()];
     for (unsigned n = 1 + rng() % 4; n > 0 && !s.empty(); n--) {

@@ -1,11 +1,12 @@
 // The Kubernetes Gateway API from files: GatewayClass, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant, BackendTLSPolicy
-// (standard channel 1.4, TLSRoute and TCPRoute of the experimental one), and of the core kinds what they refer to: Service, Secret, ConfigMap,
-// Namespace. What Istio 1.29 makes of them is made of them: Gateways, VirtualServices and DestinationRules, with Istio's names, which the
-// translation then takes as if they had been written; and their status, with Istio's conditions, reasons and messages.
-//   gateway_api_schema.inc (every field) -> gateway_api_rules.cc (what holds between fields) -> gateway_api_world.h (references resolved) ->
-//   gateway_api_listeners.cc, gateway_api_routes.cc, gateway_api_policies.cc -> gateway_api_status.cc, gateway_api_derive.cc (into the translation).
-// docs/gateway-api.md lists every field with its verdict. Not here: provisioning (no Deployment or Service is made of a Gateway), ListenerSet,
-// InferencePool's endpoint picker. Thread: any; everything is pure.
+// (standard channel 1.4, TLSRoute and TCPRoute of the experimental one), and of the core kinds what they refer to: Service, Secret,
+// ConfigMap, Namespace. What Istio 1.29 makes of them is made of them: Gateways, VirtualServices and DestinationRules, with Istio's names,
+// which the translation then takes as if they had been written; and their status, with Istio's conditions, reasons and messages.
+//   gateway_api_schema.inc (every field) -> gateway_api_rules.cc (what holds between fields) -> gateway_api_world.h (references resolved)
+//   -> gateway_api_listeners.cc, gateway_api_routes.cc, gateway_api_policies.cc -> gateway_api_status.cc, gateway_api_derive.cc (into the
+//   translation).
+// docs/gateway-api.md lists every field with its verdict. Not here: provisioning (no Deployment or Service is made of a Gateway),
+// ListenerSet, InferencePool's endpoint picker. Thread: any; everything is pure.
 #pragma once
 #include <span>
 

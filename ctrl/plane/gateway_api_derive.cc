@@ -21,27 +21,33 @@ std::string port_protocol(const Node& p) {
   return std::ranges::find(kKnown, said) != std::end(kKnown) ? said : "";
 }
 
-// A Service is a ServiceEntry whose endpoints are the WorkloadEntries that it selects, as Istio has it. INTERPRETATION(missing): there are no
-// pods in a directory.
+// A Service is a ServiceEntry whose endpoints are the WorkloadEntries that it selects, as Istio has it. INTERPRETATION(missing): there are
+// no pods in a directory.
 void add_service_entry(const ApiWorld& w, const Config& s, std::set<std::string>& hosts, GatewayApi& out) {
   const std::string host = w.service_host(s.name, s.ns);
   const Node& spec = s.spec();
   if (!hosts.insert(host).second) return;  // a ServiceEntry says more
   if (spec["type"].text == "ExternalName") {
-    out.warnings.push_back(issue_at(spec["type"], "a Service of type ExternalName has no endpoints here: requests will get 503", "write a ServiceEntry", Severity::kWarning));
+    out.warnings.push_back(issue_at(spec["type"], "a Service of type ExternalName has no endpoints here: requests will get 503",
+                                    "write a ServiceEntry", Severity::kWarning));
     return;
   }
   Node ports = list_node();
   for (const Node& p : spec["ports"].items) {
     if (text_or(p["protocol"], "TCP") != "TCP") continue;
-    Node port = map_node({{"number", number_node(p["port"].integer())}, {"name", text_node(text_or(p["name"], "port-" + p["port"].text), &p)}, {"protocol", text_node(port_protocol(p))}});
+    Node port = map_node({{"number", number_node(p["port"].integer())},
+                          {"name", text_node(text_or(p["name"], "port-" + p["port"].text), &p)},
+                          {"protocol", text_node(port_protocol(p))}});
     const ApiService* known = w.service(host, s.ns);
     for (const ApiService::Port& x : known->ports)
       if (x.number == uint32_t(p["port"].integer()) && x.target != 0) put(port, "targetPort", number_node(x.target));
     ports.items.push_back(std::move(port));
   }
   if (ports.items.empty()) return;
-  Node entry = map_node({{"hosts", text_list(std::vector{host})}, {"location", text_node("MESH_INTERNAL")}, {"resolution", text_node("STATIC")}, {"ports", std::move(ports)}});
+  Node entry = map_node({{"hosts", text_list(std::vector{host})},
+                         {"location", text_node("MESH_INTERNAL")},
+                         {"resolution", text_node("STATIC")},
+                         {"ports", std::move(ports)}});
   if (!spec["selector"].keys.empty()) put(entry, "workloadSelector", map_node({{"labels", spec["selector"]}}));
   out.configs.push_back(derived_config("ServiceEntry", s.name, s.ns, map_node(), std::move(entry)));
 }
@@ -71,7 +77,8 @@ void add_gateway_api_objects(World& world, std::vector<Issue>& issues) {
 bool is_of_gateway_api(const Config& gateway) { return gateway.derived && gateway.document.has("selection"); }
 
 bool selects(const Node& selection, const NodeInfo& node) {
-  return std::ranges::any_of(selection.items, [&](const Node& s) { return s["namespace"].text == node.ns && labels_within(s["labels"], node.labels); });
+  return std::ranges::any_of(selection.items,
+                             [&](const Node& s) { return s["namespace"].text == node.ns && labels_within(s["labels"], node.labels); });
 }
 bool serves(const Config& gateway, const NodeInfo& node) { return selects(gateway.document["selection"], node); }
 
@@ -96,7 +103,8 @@ Json credential_secret(const std::string& name) {
                                                        {"setNodeOnFirstMessageOnly", true}}},
                             {"initialFetchTimeout", "0s"},
                             {"resourceApiVersion", "V3"}};
-  return Object{{"name", own ? std::string("default") : name}, {"sdsConfig", own ? agent : Json(Object{{"ads", Object{}}, {"resourceApiVersion", "V3"}})}};
+  return Object{{"name", own ? std::string("default") : name},
+                {"sdsConfig", own ? agent : Json(Object{{"ads", Object{}}, {"resourceApiVersion", "V3"}})}};
 }
 
 const Node& backend_tls(const std::vector<const Config*>& rules, const std::string& host, uint32_t port) {
@@ -117,9 +125,11 @@ Json backend_tls_socket(const Node& tls, bool http2) {
   const std::string& root = tls["credentialName"].text;
   Object common{{"tlsParams", Object{{"tlsMinimumProtocolVersion", "TLSv1_2"}, {"tlsMaximumProtocolVersion", "TLSv1_3"}}}};
   common.set("combinedValidationContext",
-             Object{{"defaultValidationContext", Object{{"matchSubjectAltNames", names}}}, {"validationContextSdsSecretConfig", credential_secret(root.empty() ? "file-root:system" : root)}});
+             Object{{"defaultValidationContext", Object{{"matchSubjectAltNames", names}}},
+                    {"validationContextSdsSecretConfig", credential_secret(root.empty() ? "file-root:system" : root)}});
   if (http2) common.set("alpnProtocols", Array{"h2"});
-  return extension("envoy.transport_sockets.tls", "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", {{"commonTlsContext", common}, {"sni", tls["sni"].text}});
+  return extension("envoy.transport_sockets.tls", "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                   {{"commonTlsContext", common}, {"sni", tls["sni"].text}});
 }
 
 }  // namespace sluice::plane

@@ -20,11 +20,17 @@ std::string now() {
 // Gives every condition (a mapping with type and status) the time that `since` tells for its place.
 template <class Since>
 void add_times(Node& n, const std::string& path, const Since& since) {
-  if (n.has("type") && n.has("status") && n.has("reason")) put(n, "lastTransitionTime", text_node(since(path + "/" + n["type"].text, n["status"].text)));
+  if (n.has("type") && n.has("status") && n.has("reason"))
+    put(n, "lastTransitionTime", text_node(since(path + "/" + n["type"].text, n["status"].text)));
   else
     for (size_t i = 0; i < n.items.size(); i++) {
       const bool named = n.kind == Node::Kind::kSequence && n.items[i].has("name");
-      add_times(n.items[i], path + "/" + (n.kind == Node::Kind::kMapping ? n.keys[i].text : named ? n.items[i]["name"].text : std::to_string(i)), since);
+      add_times(n.items[i],
+                path + "/" +
+                    (n.kind == Node::Kind::kMapping ? n.keys[i].text
+                     : named                        ? n.items[i]["name"].text
+                                                    : std::to_string(i)),
+                since);
     }
 }
 
@@ -34,7 +40,8 @@ std::expected<void, std::string> StatusFiles::usable(const std::string& dir, con
   if (dir.empty()) return {};
   std::error_code e;
   const fs::path real = fs::weakly_canonical(fs::absolute(dir), e), root = fs::canonical(watched, e);
-  if (!e && std::ranges::mismatch(root, real).in1 == root.end()) return std::unexpected("--status-dir " + dir + " lies inside of the watched " + watched + ", which would read it");
+  if (!e && std::ranges::mismatch(root, real).in1 == root.end())
+    return std::unexpected("--status-dir " + dir + " lies inside of the watched " + watched + ", which would read it");
   e.clear();
   fs::create_directories(real, e);
   if (e) return std::unexpected("--status-dir " + dir + ": " + e.message());

@@ -23,9 +23,9 @@ class StatusFiles {
  private:
   const std::string dir_;
   std::shared_ptr<const World> world_;
-  std::string acknowledged_;                                                     // keys of the nodes of the last update
-  std::map<std::string, std::string> written_;                                   // file -> text without times
-  std::map<std::string, std::pair<std::string, std::string>> since_;             // file and condition -> its status and since when
+  std::string acknowledged_;                                          // keys of the nodes of the last update
+  std::map<std::string, std::string> written_;                        // file -> text without times
+  std::map<std::string, std::pair<std::string, std::string>> since_;  // file and condition -> its status and since when
 };
 
 }  // namespace sluice::plane

@@ -99,8 +99,9 @@ struct Builder {
     else if (usable) put(out_tls, "credentialNames", text_list(names));
     const auto& roots = validation(l["port"].integer())["caCertificateRefs"].items;
     if (!usable || roots.empty()) return out_tls;
-    const auto root_name = roots.size() > 1 ? std::unexpected(ApiError{std::string(kBadReference), "only one caCertificateRef is supported", &roots[1]})
-                                            : root(roots[0]);
+    const auto root_name = roots.size() > 1
+                               ? std::unexpected(ApiError{std::string(kBadReference), "only one caCertificateRef is supported", &roots[1]})
+                               : root(roots[0]);
     if (!root_name) {
       error = root_name.error(), usable = false;
       return out_tls;
@@ -116,7 +117,8 @@ struct Builder {
     const Node& allowed = l["allowedRoutes"]["namespaces"];
     std::vector<std::string> namespaces{gateway.ns};
     if (allowed["from"].text == "All") namespaces = {"*"};
-    else if (allowed["from"].text == "Selector") namespaces = allowed["selector"].null() ? std::vector<std::string>{"*"} : w.namespaces_matching(allowed["selector"]);
+    else if (allowed["from"].text == "Selector")
+      namespaces = allowed["selector"].null() ? std::vector<std::string>{"*"} : w.namespaces_matching(allowed["selector"]);
     std::vector<std::string> out_hosts;
     for (const std::string& ns : namespaces) out_hosts.push_back(ns + "/" + name);
     if (out_hosts.empty()) out_hosts.push_back("~/" + name);  // nobody's routes
@@ -129,7 +131,8 @@ struct Builder {
     if (p == "HBONE") return "protocol \"HBONE\" is only supported for waypoint proxies";
     const std::string up = upper(p);
     const std::string said = "protocol " + go_quoted(p) + " is unsupported";
-    if (std::ranges::find(kProtocols, up) != std::end(kProtocols) || up == "HBONE") return said + ". hint: " + go_quoted(up) + " (uppercase) may be supported";
+    if (std::ranges::find(kProtocols, up) != std::end(kProtocols) || up == "HBONE")
+      return said + ". hint: " + go_quoted(up) + " (uppercase) may be supported";
     return said;
   }
 
@@ -149,7 +152,10 @@ struct Builder {
     const bool kinds_known = supported_kinds(l, x.kinds);
     x.parent.kinds = x.kinds;
     put(x.server, "hosts", text_list(x.parent.hosts));
-    put(x.server, "port", map_node({{"name", text_node("default")}, {"number", number_node(x.parent.port)}, {"protocol", text_node(x.parent.protocol, &l["protocol"])}}));
+    put(x.server, "port",
+        map_node({{"name", text_node("default")},
+                  {"number", number_node(x.parent.port)},
+                  {"protocol", text_node(x.parent.protocol, &l["protocol"])}}));
     if (l["tls"]) {
       std::optional<ApiError> error;
       bool usable = true;
@@ -178,7 +184,8 @@ struct Builder {
     const auto& wanted = l["allowedRoutes"]["kinds"].items;
     if (wanted.empty()) return true;
     std::erase_if(out, [&](const std::string& k) {
-      return std::ranges::none_of(wanted, [&](const Node& n) { return n["kind"].text == k && text_or(n["group"], kGatewayGroup) == kGatewayGroup; });
+      return std::ranges::none_of(
+          wanted, [&](const Node& n) { return n["kind"].text == k && text_or(n["group"], kGatewayGroup) == kGatewayGroup; });
     });
     return out.size() == wanted.size();
   }
@@ -211,8 +218,8 @@ struct Builder {
     return g;
   }
 
-  // The workloads that serve the gateway: by the selector of each of its services, with the ports on which they listen. (Ours; Istio asks its
-  // registry.)
+  // The workloads that serve the gateway: by the selector of each of its services, with the ports on which they listen. (Ours; Istio asks
+  // its registry.)
   Node selection(const ApiGateway& g) const {
     Node all = list_node();
     for (const std::string& host : g.services) {
@@ -223,7 +230,8 @@ struct Builder {
       all.items.push_back(map_node({{"namespace", text_node(s->ns)}, {"labels", *s->selector}, {"ports", std::move(ports)}}));
     }
     if (g.managed && all.items.empty())
-      all.items.push_back(map_node({{"namespace", text_node(gateway.ns)}, {"labels", map_node({{"gateway.networking.k8s.io/gateway-name", text_node(gateway.name)}})}}));
+      all.items.push_back(map_node({{"namespace", text_node(gateway.ns)},
+                                    {"labels", map_node({{"gateway.networking.k8s.io/gateway-name", text_node(gateway.name)}})}}));
     return all;
   }
 
@@ -233,20 +241,33 @@ struct Builder {
     Node notes = map_node({{"internal.istio.io/gateway-semantics", text_node("gateway")},
                            {"internal.istio.io/gateway-service", text_node(hosts_joined)},
                            {"internal.istio.io/parents", text_node("Gateway/" + gateway.name + "/" + l.parent.section + "." + gateway.ns)},
-                           {"internal.istio.io/service-account-name", text_node(g.managed ? text_or(annotations()["gateway.istio.io/service-account"], g.name) : "")}});
+                           {"internal.istio.io/service-account-name",
+                            text_node(g.managed ? text_or(annotations()["gateway.istio.io/service-account"], g.name) : "")}});
     Node servers = list_node();
     servers.items.push_back(l.server);
-    Config c = derived_config("Gateway", l.parent.internal_name.substr(gateway.ns.size() + 1), gateway.ns, std::move(notes), map_node({{"servers", std::move(servers)}}));
+    Config c = derived_config("Gateway", l.parent.internal_name.substr(gateway.ns.size() + 1), gateway.ns, std::move(notes),
+                              map_node({{"servers", std::move(servers)}}));
     put(c.document, "selection", g.selection);
     return c;
   }
 };
 
 void Builder::add_ciphers(const Node& option, Node& tls) const {
-  static constexpr std::string_view kKnown[] = {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
-                                                "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
-                                                "ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA",
-                                                "AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA", "DES-CBC3-SHA"};
+  static constexpr std::string_view kKnown[] = {"ECDHE-ECDSA-AES128-GCM-SHA256",
+                                                "ECDHE-RSA-AES128-GCM-SHA256",
+                                                "ECDHE-ECDSA-AES256-GCM-SHA384",
+                                                "ECDHE-RSA-AES256-GCM-SHA384",
+                                                "ECDHE-ECDSA-CHACHA20-POLY1305",
+                                                "ECDHE-RSA-CHACHA20-POLY1305",
+                                                "ECDHE-ECDSA-AES128-SHA",
+                                                "ECDHE-RSA-AES128-SHA",
+                                                "ECDHE-ECDSA-AES256-SHA",
+                                                "ECDHE-RSA-AES256-SHA",
+                                                "AES128-GCM-SHA256",
+                                                "AES256-GCM-SHA384",
+                                                "AES128-SHA",
+                                                "AES256-SHA",
+                                                "DES-CBC3-SHA"};
   std::vector<std::string> good;
   const std::string list = option.text + ",";
   for (size_t at = 0; option && at < list.size();) {
@@ -262,8 +283,8 @@ void Builder::add_ciphers(const Node& option, Node& tls) const {
   if (!good.empty()) put(tls, "cipherSuites", text_list(good));
 }
 
-// Two listeners of one port that no connection could tell apart: the earlier one keeps the port. INTERPRETATION(deviate): Istio 1.29 reports
-// no conflict and lets the later one fail in silence; the rule is Gateway API 1.4's, the words are Istio 1.30's.
+// Two listeners of one port that no connection could tell apart: the earlier one keeps the port. INTERPRETATION(deviate): Istio 1.29
+// reports no conflict and lets the later one fail in silence; the rule is Gateway API 1.4's, the words are Istio 1.30's.
 void find_conflicts(ApiGateway& g, GatewayApi& out) {
   const auto http_like = [](const ApiParent& p) { return p.protocol == "HTTP" || p.protocol == "HTTPS" || p.protocol == "TLS"; };
   const auto l4 = [](const ApiParent& p) { return p.protocol == "TCP" || p.protocol == "UDP"; };
@@ -285,7 +306,8 @@ void find_conflicts(ApiGateway& g, GatewayApi& out) {
     set_error(l.conditions, "Accepted", e);
     set_error(l.conditions, "Programmed", e);
     l.valid = false;
-    out.warnings.push_back(issue_at((*a.listener)["name"], "listener " + a.section + " conflicts with listener " + (*prior)->section + " of the same port",
+    out.warnings.push_back(issue_at((*a.listener)["name"],
+                                    "listener " + a.section + " conflicts with listener " + (*prior)->section + " of the same port",
                                     "the earlier one is served", Severity::kWarning));
   }
 }
@@ -303,7 +325,8 @@ void translate_listeners(const ApiWorld& w, ApiOutput& out) {
     const Builder b{w, c, out.result};
     const std::string& name = c.spec()["gatewayClassName"].text;
     if (!w.is_ours(name)) {
-      b.warn(c.spec()["gatewayClassName"], "the class " + name + " is not one of " + std::string(kGatewayController) + ": this Gateway is not served",
+      b.warn(c.spec()["gatewayClassName"],
+             "the class " + name + " is not one of " + std::string(kGatewayController) + ": this Gateway is not served",
              "gatewayClassName: istio, or add its GatewayClass");
       continue;
     }

@@ -39,7 +39,9 @@ struct Policy {
     }
     const auto& refs = validation()["caCertificateRefs"].items;
     if (refs.empty()) return {};
-    if (refs.size() > 1) c[0].message += "; warning: only the first caCertificateRefs will be used", warn(refs[1], "only the first of caCertificateRefs is used");
+    if (refs.size() > 1)
+      c[0].message += "; warning: only the first caCertificateRefs will be used",
+          warn(refs[1], "only the first of caCertificateRefs is used");
     const ApiRef to = api_ref(refs[0], "", "ConfigMap", object.ns);
     std::string error, reason = "InvalidCACertificateRef", said = "Certificate reference not found: ";
     if (to.is("", "Secret")) {
@@ -66,7 +68,8 @@ struct Policy {
     put(t, "mode", text_node("SIMPLE"));
     put(t, "sni", text_node(validation()["hostname"].text, &validation()["hostname"]));
     std::vector<std::string> names;
-    for (const Node& n : validation()["subjectAltNames"].items) names.push_back(n["type"].text == "URI" ? n["uri"].text : n["hostname"].text);
+    for (const Node& n : validation()["subjectAltNames"].items)
+      names.push_back(n["type"].text == "URI" ? n["uri"].text : n["hostname"].text);
     if (!names.empty()) put(t, "subjectAltNames", text_list(names));
     return t;
   }
@@ -80,7 +83,8 @@ struct Policy {
       if (const ApiService* s = w.kube_service(to.ns, to.name)) found = s->object;
     if (found == nullptr) return "reference " + to.ns + "/" + to.name + " (of kind " + to.kind + ") not found";
     const std::string& section = target["sectionName"].text;
-    if (section.empty() || std::ranges::any_of(found->spec()["ports"].items, [&](const Node& p) { return p["name"].text == section; })) return {};
+    if (section.empty() || std::ranges::any_of(found->spec()["ports"].items, [&](const Node& p) { return p["name"].text == section; }))
+      return {};
     return "sectionName " + go_quoted(section) + " does not exist in " + to.kind + " " + to.ns + "/" + to.name;
   }
 
@@ -89,7 +93,8 @@ struct Policy {
   }
 
   Node status(Targets& targets, const std::map<std::string, std::set<std::pair<std::string, std::string>>>& gateways_of) const {
-    Conditions good{{"Accepted", true, "Accepted", "Configuration is valid"}, {"ResolvedRefs", true, "ResolvedRefs", "Configuration is valid"}};
+    Conditions good{{"Accepted", true, "Accepted", "Configuration is valid"},
+                    {"ResolvedRefs", true, "ResolvedRefs", "Configuration is valid"}};
     const Node setting = tls(good);
     Node ancestors = list_node();
     for (const Node& a : object.document["status"]["ancestors"].items)
@@ -111,7 +116,9 @@ struct Policy {
       ancestors.items.push_back(ancestor(t, last, kMeshController));
     }
     for (const auto& [ns, name] : gateways)
-      ancestors.items.push_back(ancestor(map_node({{"group", text_node(kGatewayGroup)}, {"kind", text_node("Gateway")}, {"name", text_node(name)}}), last, kGatewayController));
+      ancestors.items.push_back(
+          ancestor(map_node({{"group", text_node(kGatewayGroup)}, {"kind", text_node("Gateway")}, {"name", text_node(name)}}), last,
+                   kGatewayController));
     return map_node({{"ancestors", std::move(ancestors)}});
   }
 };
@@ -130,7 +137,10 @@ void add_rule(const ApiWorld& w, Target& t, GatewayApi& out) {
     const std::string parent = "BackendTLSPolicy/" + s.policy->ns + "." + s.policy->name;
     if (("," + parents + ",").find("," + parent + ",") == std::string::npos) parents += (parents.empty() ? "" : ",") + parent;
     if (!seen.insert(s.section).second) {
-      out.warnings.push_back(issue_at(s.policy->at(), "another BackendTLSPolicy has the same target " + t.ref.ns + "/" + t.ref.name + " already: this one is not used for it", "", Severity::kWarning));
+      out.warnings.push_back(
+          issue_at(s.policy->at(),
+                   "another BackendTLSPolicy has the same target " + t.ref.ns + "/" + t.ref.name + " already: this one is not used for it",
+                   "", Severity::kWarning));
       continue;
     }
     if (s.section.empty()) {
@@ -139,7 +149,10 @@ void add_rule(const ApiWorld& w, Target& t, GatewayApi& out) {
     }
     for (const Node& p : object->spec()["ports"].items)
       if (p["name"].text == s.section)
-        ports.items.push_back(map_node({{"port", map_node({{"number", number_node(p[t.ref.kind == "Service" && object->kind == "Service" ? "port" : "number"].integer())}})}, {"tls", s.tls}}));
+        ports.items.push_back(map_node(
+            {{"port",
+              map_node({{"number", number_node(p[t.ref.kind == "Service" && object->kind == "Service" ? "port" : "number"].integer())}})},
+             {"tls", s.tls}}));
   }
   if (!ports.items.empty()) put(policy, "portLevelSettings", std::move(ports));
   const auto add = [&](const std::string& name, const std::string& host) {

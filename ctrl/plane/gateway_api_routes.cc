@@ -14,7 +14,7 @@ using Error = std::optional<ApiError>;
 struct Attachment {
   const Node* reference = nullptr;
   ApiRef to;
-  std::string key;  // by which Istio sorts and collapses references
+  std::string key;                        // by which Istio sorts and collapses references
   const ApiListener* listener = nullptr;  // null: the mesh
   std::string gateway_name = "mesh", hostname;
   std::set<std::string> other_hostnames;  // of listeners of the same port and protocol
@@ -34,28 +34,33 @@ struct Route {
   std::vector<ApiError>& said;  // every backend that is wrong; a condition says one of them
   std::string_view kind() const { return object.kind; }
   const Node& spec() const { return object.spec(); }
-  void warn(const Node& at, const std::string& message) const { out.result.warnings.push_back(issue_at(at, message, "", Severity::kWarning)); }
+  void warn(const Node& at, const std::string& message) const {
+    out.result.warnings.push_back(issue_at(at, message, "", Severity::kWarning));
+  }
 };
 
 std::string api_version(std::string_view kind) { return kind == "TCPRoute" || kind == "TLSRoute" ? "v1alpha2" : "v1"; }
 
 std::string reference_key(const Node& ref, const std::string& ns) {
-  return text_or(ref["group"], kGatewayGroup) + "/" + text_or(ref["kind"], "Gateway") + "/" + ref["name"].text + "/" + ref["sectionName"].text + "/" +
-         text_or(ref["port"], "0") + "." + text_or(ref["namespace"], ns);
+  return text_or(ref["group"], kGatewayGroup) + "/" + text_or(ref["kind"], "Gateway") + "/" + ref["name"].text + "/" +
+         ref["sectionName"].text + "/" + text_or(ref["port"], "0") + "." + text_or(ref["namespace"], ns);
 }
 
 Error denial(const Route& r, const Attachment& a) {
   const std::string& ns = r.object.ns;
   if (a.mesh()) {
     const bool service = a.to.kind == "Service";
-    const bool found = service ? r.w.kube_service(a.to.ns, a.to.name) != nullptr : r.w.object("ServiceEntry", a.to.ns, a.to.name) != nullptr;
+    const bool found =
+        service ? r.w.kube_service(a.to.ns, a.to.name) != nullptr : r.w.object("ServiceEntry", a.to.ns, a.to.name) != nullptr;
     if (found) return {};
-    return ApiError{"NoMatchingParent", std::string("parent service") + (service ? "" : " entry") + ": " + go_quoted(a.to.name) + " not found"};
+    return ApiError{"NoMatchingParent",
+                    std::string("parent service") + (service ? "" : " entry") + ": " + go_quoted(a.to.name) + " not found"};
   }
   const ApiParent& p = a.listener->parent;
   const Node &port = (*a.reference)["port"], &section = (*a.reference)["sectionName"];
   if (port && port.integer() != p.port) return ApiError{"NoMatchingParent", "port " + port.text + " not found"};
-  if (!section.text.empty() && section.text != p.section) return ApiError{"NoMatchingParent", "sectionName " + go_quoted(section.text) + " not found"};
+  if (!section.text.empty() && section.text != p.section)
+    return ApiError{"NoMatchingParent", "sectionName " + go_quoted(section.text) + " not found"};
   auto names = r.spec()["hostnames"].list();
   if (names.empty()) names = {"*"};
   bool host_matched = false, matched = false;
@@ -68,8 +73,8 @@ Error denial(const Route& r, const Attachment& a) {
     }
   if (!host_matched) return ApiError{"NoMatchingListenerHostname", "no hostnames matched parent hostname " + go_quoted(p.hostname)};
   if (!matched)
-    return ApiError{"NotAllowedByListeners", "hostnames matched parent hostname " + go_quoted(p.hostname) + ", but namespace " + go_quoted(ns) +
-                                                 " is not allowed by the parent"};
+    return ApiError{"NotAllowedByListeners", "hostnames matched parent hostname " + go_quoted(p.hostname) + ", but namespace " +
+                                                 go_quoted(ns) + " is not allowed by the parent"};
   if (std::ranges::find(p.kinds, r.kind()) == p.kinds.end())
     return ApiError{"NotAllowedByListeners",
                     "kind " + std::string(kGatewayGroup) + "/" + api_version(r.kind()) + "/" + std::string(r.kind()) + " is not allowed"};
@@ -89,7 +94,8 @@ std::vector<Attachment> attachments(const Route& r) {
       r.warn(ref, "a parent of kind " + a.to.group + "/" + a.to.kind + " is not known here: the reference is ignored");
       continue;
     }
-    const auto g = std::ranges::find_if(r.out.gateways, [&](const ApiGateway& x) { return x.object->name == a.to.name && x.object->ns == a.to.ns; });
+    const auto g =
+        std::ranges::find_if(r.out.gateways, [&](const ApiGateway& x) { return x.object->name == a.to.name && x.object->ns == a.to.ns; });
     if (g == r.out.gateways.end() || g->listeners.empty()) {
       r.warn(ref["name"], "there is no Gateway " + a.to.ns + "/" + a.to.name + " that is served here");
       continue;
@@ -99,7 +105,8 @@ std::vector<Attachment> attachments(const Route& r) {
       x.listener = &l;
       x.gateway_name = l.parent.internal_name, x.hostname = l.parent.hostname;
       for (const ApiListener& other : g->listeners)
-        if (&other != &l && other.parent.port == l.parent.port && other.parent.protocol == l.parent.protocol && other.parent.hostname != l.parent.hostname)
+        if (&other != &l && other.parent.port == l.parent.port && other.parent.protocol == l.parent.protocol &&
+            other.parent.hostname != l.parent.hostname)
           x.other_hostnames.insert(other.parent.hostname);
       x.denied = denial(r, x);
       all.push_back(std::move(x));
@@ -113,7 +120,9 @@ std::vector<Attachment> attachments(const Route& r) {
 bool isolated(const Attachment& a, const std::string& host) {
   if (!a.hostname.empty() && !a.hostname.starts_with('*')) return false;
   if (!a.hostname.empty() && !hosts_match(host, a.hostname)) return true;
-  return std::ranges::any_of(a.other_hostnames, [&](const std::string& other) { return a.hostname.size() <= other.size() && !other.empty() && host_subset(host, other); });
+  return std::ranges::any_of(a.other_hostnames, [&](const std::string& other) {
+    return a.hostname.size() <= other.size() && !other.empty() && host_subset(host, other);
+  });
 }
 
 // ---- backends ----
@@ -129,16 +138,19 @@ Backend find_backend(const Route& r, const Node& ref, bool mesh) {
   const ApiRef to = api_ref(ref, "", "Service", r.object.ns);
   if (!mesh && !r.w.allowed(r.kind(), r.object.ns, to)) {
     b.soft = ApiError{"RefNotPermitted",
-                      "backendRef " + to.name + "/" + to.ns + " not accessible to a " + std::string(r.kind()) + " in namespace " + go_quoted(r.object.ns) +
-                          " (missing a ReferenceGrant?)",
+                      "backendRef " + to.name + "/" + to.ns + " not accessible to a " + std::string(r.kind()) + " in namespace " +
+                          go_quoted(r.object.ns) + " (missing a ReferenceGrant?)",
                       &ref};
     return b;
   }
-  const auto missing = [&](const std::string& what) { return ApiError{"BackendNotFound", "backend(" + what + ") not found", &ref["name"]}; };
+  const auto missing = [&](const std::string& what) {
+    return ApiError{"BackendNotFound", "backend(" + what + ") not found", &ref["name"]};
+  };
   std::string host, port = ref["port"].text;
   if (to.is("", "Service")) {
     if (to.name.find('.') != std::string::npos) {
-      b.hard = ApiError{"InvalidDestination", "service name invalid; the name of the Service must be used, not the hostname.", &ref["name"]};
+      b.hard =
+          ApiError{"InvalidDestination", "service name invalid; the name of the Service must be used, not the hostname.", &ref["name"]};
       return b;
     }
     host = r.w.service_host(to.name, to.ns);
@@ -163,7 +175,9 @@ Backend find_backend(const Route& r, const Node& ref, bool mesh) {
     const ApiService* s = r.w.kube_service(to.ns, name);
     port = s != nullptr && !s->ports.empty() ? std::to_string(s->ports[0].number) : "54321";  // Istio's first port of a pool
   } else {
-    b.soft = ApiError{"InvalidKind", "referencing unsupported backendRef: group " + go_quoted(ref["group"].text) + " kind " + go_quoted(ref["kind"].text), &ref};
+    b.soft = ApiError{"InvalidKind",
+                      "referencing unsupported backendRef: group " + go_quoted(ref["group"].text) + " kind " + go_quoted(ref["kind"].text),
+                      &ref};
     return b;
   }
   if (port.empty()) {
@@ -178,7 +192,8 @@ Backend find_backend(const Route& r, const Node& ref, bool mesh) {
 Backend backend(const Route& r, const Node& ref, bool mesh) {
   Backend b = find_backend(r, ref, mesh);
   for (const Error* e : {&b.soft, &b.hard})
-    if (*e && std::ranges::none_of(r.said, [&](const ApiError& x) { return x.at == (*e)->at && x.message == (*e)->message; })) r.said.push_back(**e);
+    if (*e && std::ranges::none_of(r.said, [&](const ApiError& x) { return x.at == (*e)->at && x.message == (*e)->message; }))
+      r.said.push_back(**e);
   return b;
 }
 
@@ -423,7 +438,9 @@ std::expected<Node, ApiError> grpc_match(const Node& m) {
     if (service.null() && name.null())
       return std::unexpected(ApiError{"InvalidConfiguration", "gRPC match must have method or service defined", &method});
     if (service.null()) put(out, "uri", string_match("regex", "/[^/]+/" + name.text, &name));
-    else if (name.null()) put(out, "uri", regex ? string_match("regex", "/" + service.text + "/.+", &service) : string_match("prefix", "/" + service.text + "/", &service));
+    else if (name.null())
+      put(out, "uri",
+          regex ? string_match("regex", "/" + service.text + "/.+", &service) : string_match("prefix", "/" + service.text + "/", &service));
     else put(out, "uri", string_match(regex ? "regex" : "exact", "/" + service.text + "/" + name.text, &name));
   }
   if (!m["headers"].items.empty()) put(out, "headers", value_matches(m["headers"]));
@@ -472,7 +489,9 @@ Converted convert_l4(const Route& r, bool mesh) {
   for (const Node& rule : r.spec()["rules"].items) {
     Node out = map_node();
     if (weight_sum(rule["backendRefs"]) == 0) {  // to a cluster that is not there: the connection is closed
-      Node d = map_node({{"host", text_node("internal.cluster.local")}, {"subset", text_node("zero-weight")}, {"port", map_node({{"number", number_node(65535)}})}});
+      Node d = map_node({{"host", text_node("internal.cluster.local")},
+                         {"subset", text_node("zero-weight")},
+                         {"port", map_node({{"number", number_node(65535)}})}});
       Node list = list_node();
       list.items.push_back(map_node({{"destination", std::move(d)}}));
       put(out, "route", std::move(list));
@@ -531,7 +550,8 @@ struct Piece {
 };
 using Pieces = std::map<std::string, std::vector<Piece>>;
 
-void add_http_pieces(const Route& r, const std::vector<const Attachment*>& bound, const Converted& mesh, const Converted& gateway, Pieces& pieces) {
+void add_http_pieces(const Route& r, const std::vector<const Attachment*>& bound, const Converted& mesh, const Converted& gateway,
+                     Pieces& pieces) {
   int count = 0;
   for (const Attachment* a : bound) {
     auto hosts = r.spec()["hostnames"].list();
@@ -547,7 +567,8 @@ void add_http_pieces(const Route& r, const std::vector<const Attachment*>& bound
     for (const std::string& h : hosts) {
       if (!a->mesh() && isolated(*a, h)) continue;
       pieces[at + "/" + h].push_back({r.object.document["metadata"]["creationTimestamp"].text, r.object.ns,
-                                      r.object.name + "~" + std::to_string(count++) + "~" + std::string(kAutogenerated), parent_note(r), h, a->gateway_name, routes});
+                                      r.object.name + "~" + std::to_string(count++) + "~" + std::string(kAutogenerated), parent_note(r), h,
+                                      a->gateway_name, routes});
     }
   }
 }
@@ -563,8 +584,8 @@ void merge_pieces(Pieces& pieces, GatewayApi& out) {
       std::ranges::move(p.routes, std::back_inserter(routes));
     }
     std::ranges::stable_sort(routes, before);
-    out.configs.push_back(
-        derived_config("VirtualService", name, list[0].ns, route_notes(parents), virtual_service(list[0].host, list[0].gateway, "http", std::move(routes))));
+    out.configs.push_back(derived_config("VirtualService", name, list[0].ns, route_notes(parents),
+                                         virtual_service(list[0].host, list[0].gateway, "http", std::move(routes))));
   }
 }
 
@@ -588,8 +609,8 @@ void add_l4_services(const Route& r, const std::vector<const Attachment*>& bound
     if (routes.empty()) continue;
     for (const std::string& h : hosts) {
       const std::string name = r.object.name + (tls ? "~tls~" : "~tcp~") + std::to_string(count++) + "~" + std::string(kAutogenerated);
-      r.out.result.configs.push_back(
-          derived_config("VirtualService", name, r.object.ns, route_notes(parent_note(r)), virtual_service(h, a->gateway_name, tls ? "tls" : "tcp", routes)));
+      r.out.result.configs.push_back(derived_config("VirtualService", name, r.object.ns, route_notes(parent_note(r)),
+                                                    virtual_service(h, a->gateway_name, tls ? "tls" : "tcp", routes)));
     }
   }
 }
@@ -598,14 +619,16 @@ void add_l4_services(const Route& r, const std::vector<const Attachment*>& bound
 
 // One entry a reference: what is best of its listeners is said, failures of one kind together.
 Node route_status(const Route& r, const std::vector<Attachment>& all, const Converted& mesh, const Converted& gateway) {
-  static constexpr std::string_view kBest[] = {"", "NotAllowedByListeners", "NoMatchingListenerHostname", "ParentRefConflict", "NoMatchingParent"};
+  static constexpr std::string_view kBest[] = {"", "NotAllowedByListeners", "NoMatchingListenerHostname", "ParentRefConflict",
+                                               "NoMatchingParent"};
   std::map<std::string, std::vector<const Attachment*>> by_key;
   for (const Attachment& a : all) by_key[a.key].push_back(&a);
   std::vector<std::pair<std::string, Node>> parents;
   for (const Node& p : r.object.document["status"]["parents"].items)
     if (p["controllerName"].text != kGatewayController) parents.emplace_back(reference_key(p["parentRef"], r.object.ns), p);
   for (const auto& [key, list] : by_key) {
-    Conditions conditions{{"Accepted", true, "Accepted", "Route was valid"}, {"ResolvedRefs", true, "ResolvedRefs", "All references resolved"}};
+    Conditions conditions{{"Accepted", true, "Accepted", "Route was valid"},
+                          {"ResolvedRefs", true, "ResolvedRefs", "All references resolved"}};
     const auto bound = std::ranges::count_if(list, [](const Attachment* a) { return !a->denied; });
     if (bound > 1) conditions[0].message = "Route was valid, bound to " + std::to_string(bound) + " parents";
     for (const std::string_view reason : kBest) {

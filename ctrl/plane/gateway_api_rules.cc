@@ -1,5 +1,5 @@
-// Reads the documents: which kind and version, the schema, and what must hold between fields, as the API's own validation has it (a cluster's
-// API server refuses these before Istio sees them). What Istio reports as a condition is not refused here.
+// Reads the documents: which kind and version, the schema, and what must hold between fields, as the API's own validation has it (a
+// cluster's API server refuses these before Istio sees them). What Istio reports as a condition is not refused here.
 #include <re2/re2.h>
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace sluice::plane {
 namespace {
 
 struct Kind {
-  std::string_view group, kind, message;  // message: in the schema; "" for the kinds without a spec
+  std::string_view group, kind, message;      // message: in the schema; "" for the kinds without a spec
   std::vector<std::string_view> read, known;  // versions; `known` are not read by Istio 1.29
 };
 const std::vector<Kind>& kinds() {
@@ -32,7 +32,8 @@ const std::vector<Kind>& kinds() {
   };
   return k;
 }
-constexpr std::string_view kNotTranslated[] = {"UDPRoute", "ListenerSet", "XListenerSet", "XBackendTrafficPolicy", "XMesh", "BackendLBPolicy"};
+constexpr std::string_view kNotTranslated[] = {"UDPRoute", "ListenerSet",    "XListenerSet", "XBackendTrafficPolicy",
+                                               "XMesh",    "BackendLBPolicy"};
 
 std::pair<std::string, std::string> group_version(const Node& document) {
   const std::string& v = document["apiVersion"].text;
@@ -42,7 +43,9 @@ std::pair<std::string, std::string> group_version(const Node& document) {
 
 struct Checker {
   std::vector<Issue>& issues;
-  void refuse(const Node& at, std::string message, std::string remedy = {}) { issues.push_back(issue_at(at, std::move(message), std::move(remedy))); }
+  void refuse(const Node& at, std::string message, std::string remedy = {}) {
+    issues.push_back(issue_at(at, std::move(message), std::move(remedy)));
+  }
   void warn(const Node& at, std::string message, std::string remedy = {}) {
     issues.push_back(issue_at(at, std::move(message), std::move(remedy), Severity::kWarning));
   }
@@ -58,7 +61,8 @@ struct Checker {
 
 bool is_label(std::string_view s) {
   const auto alnum = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  return !s.empty() && s.size() <= 63 && alnum(s.front()) && alnum(s.back()) && std::ranges::all_of(s, [&](char c) { return alnum(c) || c == '-'; });
+  return !s.empty() && s.size() <= 63 && alnum(s.front()) && alnum(s.back()) &&
+         std::ranges::all_of(s, [&](char c) { return alnum(c) || c == '-'; });
 }
 bool is_hostname(std::string_view h, bool wildcard) {
   if (wildcard && h.starts_with("*.")) h.remove_prefix(2);
@@ -72,17 +76,22 @@ bool is_hostname(std::string_view h, bool wildcard) {
 }
 // As lenient as Istio's tests, but one part of a path: no slash, no dot at the start.
 bool is_object_name(std::string_view s) {
-  return s.size() <= 253 && !s.starts_with('.') && std::ranges::all_of(s, [](char c) { return std::isalnum(uint8_t(c)) || c == '-' || c == '.'; });
+  return s.size() <= 253 && !s.starts_with('.') &&
+         std::ranges::all_of(s, [](char c) { return std::isalnum(uint8_t(c)) || c == '-' || c == '.'; });
 }
 void check_hostname(Checker& c, const Node& n, bool wildcard) {
   if (n && !is_hostname(n.text, wildcard))
-    c.refuse(n, "'" + n.text + "' is no host name", wildcard ? "for example shop.example.com or *.example.com, in lower case" : "for example shop.example.com, in lower case");
+    c.refuse(n, "'" + n.text + "' is no host name",
+             wildcard ? "for example shop.example.com or *.example.com, in lower case" : "for example shop.example.com, in lower case");
 }
 void check_regex(Checker& c, const Node& n) {
-  if (const re2::RE2 r(n.text, re2::RE2::Quiet); !r.ok()) c.refuse(n, "'" + n.text + "' is no RE2 expression: " + r.error(), "see https://github.com/google/re2/wiki/Syntax");
+  if (const re2::RE2 r(n.text, re2::RE2::Quiet); !r.ok())
+    c.refuse(n, "'" + n.text + "' is no RE2 expression: " + r.error(), "see https://github.com/google/re2/wiki/Syntax");
 }
 void check_header_name(Checker& c, const Node& n) {
-  if (n.text.empty() || n.text.size() > 256 || !std::ranges::all_of(n.text, [](char ch) { return std::isalnum(uint8_t(ch)) || std::string_view("!#$%&'*+-.^_`|~").find(ch) != std::string_view::npos; }))
+  if (n.text.empty() || n.text.size() > 256 || !std::ranges::all_of(n.text, [](char ch) {
+        return std::isalnum(uint8_t(ch)) || std::string_view("!#$%&'*+-.^_`|~").find(ch) != std::string_view::npos;
+      }))
     c.refuse(n, "'" + n.text + "' is no header name");
 }
 void check_unique(Checker& c, const Node& list, const char* field, const char* what) {
@@ -104,16 +113,20 @@ void check_listener(Checker& c, const Node& l) {
   const Node& tls = l["tls"];
   const bool terminate = tls["mode"].text != "Passthrough";
   if ((p == "TCP" || p == "UDP") && l["hostname"]) c.refuse(l["hostname"], "a listener of protocol " + p + " cannot have a hostname");
-  if ((p == "HTTP" || p == "TCP" || p == "UDP") && tls) c.refuse(tls, "a listener of protocol " + p + " cannot have tls", "the protocol of TLS is HTTPS or TLS");
-  if ((p == "HTTPS" || p == "TLS") && tls.null()) c.refuse(l, "a listener of protocol " + p + " needs tls", "add tls: {mode: Terminate, certificateRefs: [{name: SECRET}]}");
+  if ((p == "HTTP" || p == "TCP" || p == "UDP") && tls)
+    c.refuse(tls, "a listener of protocol " + p + " cannot have tls", "the protocol of TLS is HTTPS or TLS");
+  if ((p == "HTTPS" || p == "TLS") && tls.null())
+    c.refuse(l, "a listener of protocol " + p + " needs tls", "add tls: {mode: Terminate, certificateRefs: [{name: SECRET}]}");
   if (p == "HTTPS" && !terminate) c.refuse(tls["mode"], "the tls mode of protocol HTTPS must be Terminate");
   const Node& options = tls["options"];
   const std::string& mode = options["gateway.istio.io/tls-terminate-mode"].text;
   static const std::vector<std::string_view> kModes = {"MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL", "ISTIO_SIMPLE", "SIMPLE", ""};
   if (std::ranges::find(kModes, mode) == kModes.end())
-    c.refuse(options["gateway.istio.io/tls-terminate-mode"], "unknown value '" + mode + "'", "one of MUTUAL, OPTIONAL_MUTUAL, ISTIO_MUTUAL, ISTIO_SIMPLE");
+    c.refuse(options["gateway.istio.io/tls-terminate-mode"], "unknown value '" + mode + "'",
+             "one of MUTUAL, OPTIONAL_MUTUAL, ISTIO_MUTUAL, ISTIO_SIMPLE");
   for (const Node& k : options.keys)
-    if (k.text != "gateway.istio.io/tls-terminate-mode" && k.text != "gateway.istio.io/tls-cipher-suites") c.warn(k, "the option " + k.text + " is not known: it has no effect");
+    if (k.text != "gateway.istio.io/tls-terminate-mode" && k.text != "gateway.istio.io/tls-cipher-suites")
+      c.warn(k, "the option " + k.text + " is not known: it has no effect");
   if (tls && terminate && tls["certificateRefs"].items.empty() && !mode.starts_with("ISTIO_"))
     c.refuse(tls, "a listener that terminates TLS needs certificateRefs", "name a Secret of type kubernetes.io/tls");
   const Node& from = l["allowedRoutes"]["namespaces"];
@@ -133,7 +146,8 @@ void check_gateway(Checker& c, const Config& g) {
   check_unique(c, frontend["perPort"], "port", "port");
   const auto check_mode = [&](const Node& v) {
     if (v["mode"].text == "AllowInsecureFallback")
-      c.refuse(v["mode"], "AllowInsecureFallback is not translated: it would let clients in that were not verified", "use AllowValidOnly, or no validation");
+      c.refuse(v["mode"], "AllowInsecureFallback is not translated: it would let clients in that were not verified",
+               "use AllowValidOnly, or no validation");
     if (v && v["caCertificateRefs"].items.empty()) c.refuse(v, "caCertificateRefs is empty");
   };
   check_mode(frontend["default"]["validation"]);
@@ -153,15 +167,20 @@ void check_backend(Checker& c, const Node& b) {
 
 void check_filters(Checker& c, const Node& rule) {
   std::set<std::string> seen;
-  static constexpr std::pair<const char*, const char*> kFields[] = {
-      {"RequestHeaderModifier", "requestHeaderModifier"}, {"ResponseHeaderModifier", "responseHeaderModifier"}, {"RequestMirror", "requestMirror"},
-      {"RequestRedirect", "requestRedirect"},             {"URLRewrite", "urlRewrite"},                         {"CORS", "cors"},
-      {"ExtensionRef", "extensionRef"},                   {"ExternalAuth", "externalAuth"}};
+  static constexpr std::pair<const char*, const char*> kFields[] = {{"RequestHeaderModifier", "requestHeaderModifier"},
+                                                                    {"ResponseHeaderModifier", "responseHeaderModifier"},
+                                                                    {"RequestMirror", "requestMirror"},
+                                                                    {"RequestRedirect", "requestRedirect"},
+                                                                    {"URLRewrite", "urlRewrite"},
+                                                                    {"CORS", "cors"},
+                                                                    {"ExtensionRef", "extensionRef"},
+                                                                    {"ExternalAuth", "externalAuth"}};
   c.at_most(rule["filters"], 16, "filters");
   for (const Node& f : rule["filters"].items) {
     const std::string& type = f["type"].text;
     for (const auto& [t, field] : kFields) c.belongs(f, field, type == t, std::string("type ") + t);
-    if (!seen.insert(type).second && type != "RequestMirror" && type != "ExtensionRef") c.refuse(f["type"], "the filter " + type + " is there twice");
+    if (!seen.insert(type).second && type != "RequestMirror" && type != "ExtensionRef")
+      c.refuse(f["type"], "the filter " + type + " is there twice");
     for (const char* side : {"requestHeaderModifier", "responseHeaderModifier"}) {
       for (const char* op : {"set", "add"})
         for (const Node& h : f[side][op].items) check_header_name(c, h["name"]);
@@ -170,19 +189,23 @@ void check_filters(Checker& c, const Node& rule) {
     if (const Node& m = f["requestMirror"]) {
       check_backend(c, m["backendRef"]);
       if (m["percent"] && m["fraction"]) c.refuse(m["percent"], "a mirror has one of percent and fraction");
-      if (const Node& x = m["fraction"]; x && x["numerator"].integer() > (x["denominator"] ? x["denominator"].integer() : 100)) c.refuse(x["numerator"], "the numerator is above the denominator");
+      if (const Node& x = m["fraction"]; x && x["numerator"].integer() > (x["denominator"] ? x["denominator"].integer() : 100))
+        c.refuse(x["numerator"], "the numerator is above the denominator");
     }
     for (const char* field : {"requestRedirect", "urlRewrite"}) {
       check_hostname(c, f[field]["hostname"], false);
       const Node& path = f[field]["path"];
       check_path_modifier(c, path);
       const auto& matches = rule["matches"].items;
-      if (path["type"].text == "ReplacePrefixMatch" && (matches.size() != 1 || text_or(matches[0]["path"]["type"], "PathPrefix") != "PathPrefix"))
+      if (path["type"].text == "ReplacePrefixMatch" &&
+          (matches.size() != 1 || text_or(matches[0]["path"]["type"], "PathPrefix") != "PathPrefix"))
         c.refuse(path["type"], "ReplacePrefixMatch needs exactly one match, of type PathPrefix");
     }
   }
-  if (seen.contains("RequestRedirect") && seen.contains("URLRewrite")) c.refuse(rule["filters"], "a rule has one of the filters RequestRedirect and URLRewrite");
-  if (seen.contains("RequestRedirect") && !rule["backendRefs"].items.empty()) c.refuse(rule["backendRefs"], "a rule that redirects cannot have backends");
+  if (seen.contains("RequestRedirect") && seen.contains("URLRewrite"))
+    c.refuse(rule["filters"], "a rule has one of the filters RequestRedirect and URLRewrite");
+  if (seen.contains("RequestRedirect") && !rule["backendRefs"].items.empty())
+    c.refuse(rule["backendRefs"], "a rule that redirects cannot have backends");
 }
 
 void check_path(Checker& c, const Node& p) {
@@ -252,7 +275,8 @@ void check_policy(Checker& c, const Config& p) {
   const Node& v = p.spec()["validation"];
   if (p.spec()["targetRefs"].items.empty()) c.refuse(p.at(), "a BackendTLSPolicy needs targetRefs");
   c.at_most(p.spec()["targetRefs"], 16, "targets");
-  if (v["caCertificateRefs"].items.empty() == v["wellKnownCACertificates"].null()) c.refuse(v, "one of caCertificateRefs and wellKnownCACertificates must be set");
+  if (v["caCertificateRefs"].items.empty() == v["wellKnownCACertificates"].null())
+    c.refuse(v, "one of caCertificateRefs and wellKnownCACertificates must be set");
   check_hostname(c, v["hostname"], false);
   for (const Node& n : v["subjectAltNames"].items) {
     c.belongs(n, "hostname", n["type"].text == "Hostname", "type Hostname");
@@ -265,7 +289,8 @@ void check(Checker& c, const Config& x) {
   else if (x.kind.ends_with("Route")) check_route(c, x);
   else if (x.kind == "BackendTLSPolicy") check_policy(c, x);
   else if (x.kind == "InferencePool")
-    c.warn(x.spec()["endpointPickerRef"], "the endpoint picker is not asked: requests are balanced over the pool's Service", "see docs/gateway-api.md");
+    c.warn(x.spec()["endpointPickerRef"], "the endpoint picker is not asked: requests are balanced over the pool's Service",
+           "see docs/gateway-api.md");
   else if (x.kind == "ReferenceGrant")
     for (const char* list : {"from", "to"})
       if (x.spec()[list].items.empty()) c.refuse(x.at(), std::string("a ReferenceGrant needs ") + list);
@@ -297,7 +322,10 @@ void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
     for (const Kind& k : kinds()) names.push_back(k.kind);
     const bool later = std::ranges::find(kNotTranslated, kind) != std::end(kNotTranslated);
     const std::string near = nearest(kind, names);
-    return check_all.refuse(at, kind.empty() ? "'kind' is missing" : later ? kind + " is not translated" : "unknown kind " + kind + (near.empty() ? "" : "; did you mean '" + near + "'?"),
+    return check_all.refuse(at,
+                            kind.empty() ? "'kind' is missing"
+                            : later      ? kind + " is not translated"
+                                         : "unknown kind " + kind + (near.empty() ? "" : "; did you mean '" + near + "'?"),
                             later ? "remove it; see docs/gateway-api.md" : "");
   }
   const auto [group, version] = group_version(document);
@@ -308,7 +336,10 @@ void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
     check_all.refuse(version_at, "unknown apiVersion '" + document["apiVersion"].text + "' for " + kind, "write " + wanted);
   const Node& metadata = document["metadata"];
   const bool cluster = kind == "GatewayClass" || kind == "Namespace";
-  Config c{.kind = std::string(kind == "Gateway" ? kKubernetesGateway : known->kind), .name = metadata["name"].text, .ns = cluster ? "" : text_or(metadata["namespace"], "default"), .document = {}};
+  Config c{.kind = std::string(kind == "Gateway" ? kKubernetesGateway : known->kind),
+           .name = metadata["name"].text,
+           .ns = cluster ? "" : text_or(metadata["namespace"], "default"),
+           .document = {}};
   if (c.name.empty()) check_all.refuse(metadata.null() ? document : metadata, kind + " without metadata.name");
   for (const char* f : {"name", "namespace"})  // they become names of files and hosts
     if (const Node& n = metadata[f]; !is_object_name(n.text)) check_all.refuse(n, "'" + n.text + "' is no " + f + " of an object");
@@ -332,7 +363,8 @@ void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
   if (issues.size() == before) check(check_all, c);  // rules rely on types
   // INTERPRETATION(deviate): a cluster's API server gives Istio the version that it reads; Istio's own tests and its file mode do not.
   if (!read && group == known->group)
-    return check_all.warn(c.document["apiVersion"], "Istio 1.29 reads " + kind + " of " + wanted + " only: this object has no effect", "write " + wanted);
+    return check_all.warn(c.document["apiVersion"], "Istio 1.29 reads " + kind + " of " + wanted + " only: this object has no effect",
+                          "write " + wanted);
   world.configs.push_back(std::move(c));
 }
 

@@ -28,8 +28,9 @@ Resolved resolve(const ApiWorld& w, const ApiGateway& g) {
     if (s == nullptr) {
       std::string others;
       for (const std::string& ns : w.namespaces_of(host)) others += (others.empty() ? "" : ", ") + go_quoted(ns);
-      r.warnings.insert("hostname " + go_quoted(host) + " not found" +
-                        (others.empty() ? "" : " in namespace " + go_quoted(g.object->ns) + ", but it was found in namespace(s) " + others));
+      r.warnings.insert(
+          "hostname " + go_quoted(host) + " not found" +
+          (others.empty() ? "" : " in namespace " + go_quoted(g.object->ns) + ", but it was found in namespace(s) " + others));
       r.usable = false;
       continue;
     }
@@ -46,8 +47,11 @@ Resolved resolve(const ApiWorld& w, const ApiGateway& g) {
         if (p.target == port) hints.insert(std::to_string(p.number));
       std::string hint;
       for (const std::string& h : hints) hint += (hint.empty() ? "" : " ") + h;
-      r.warnings.insert("port " + std::to_string(port) + " not found for hostname " + go_quoted(host) +
-                        (hint.empty() ? "" : " (hint: the service port should be specified, not the workload port. Did you mean one of these ports: [" + hint + "]?)"));
+      r.warnings.insert(
+          "port " + std::to_string(port) + " not found for hostname " + go_quoted(host) +
+          (hint.empty()
+               ? ""
+               : " (hint: the service port should be specified, not the workload port. Did you mean one of these ports: [" + hint + "]?)"));
       r.usable = false;
     }
   }
@@ -73,8 +77,9 @@ Conditions gateway_conditions(const ApiGateway& g, const Resolved& r, size_t ack
     const std::string why = joined_by(r.warnings, "; ");
     set_error(c, "Programmed",
               {r.usable ? "AddressNotAssigned" : "AddressNotUsable",
-               internal.empty() ? "Failed to assign to any requested addresses: " + why
-                                : "Assigned to service(s) " + human_join(internal) + ", but failed to assign to all requested addresses: " + why});
+               internal.empty()
+                   ? "Failed to assign to any requested addresses: " + why
+                   : "Assigned to service(s) " + human_join(internal) + ", but failed to assign to all requested addresses: " + why});
   } else if (acknowledged == 0) {
     set_error(c, "Programmed", {"Pending", "Waiting for a gateway to acknowledge this version"});
   } else if (served) {
@@ -91,14 +96,16 @@ Node gateway_status(const ApiWorld& w, const ApiGateway& g, std::span<const Node
   if (addresses.empty()) addresses.assign(r.hosts.begin(), r.hosts.end());
   if (!addresses.empty()) {
     Node list = list_node();
-    for (const std::string& a : addresses) list.items.push_back(map_node({{"type", text_node(is_ip(a) ? "IPAddress" : "Hostname")}, {"value", text_node(a)}}));
+    for (const std::string& a : addresses)
+      list.items.push_back(map_node({{"type", text_node(is_ip(a) ? "IPAddress" : "Hostname")}, {"value", text_node(a)}}));
     put(status, "addresses", std::move(list));
   }
   put(status, "conditions", conditions_node(gateway_conditions(g, r, acknowledged)));
   Node listeners = list_node();
   for (const ApiListener& l : g.listeners) {
     Conditions c = l.conditions;
-    if (l.valid && acknowledged == 0 && r.usable) set_error(c, "Programmed", {"Pending", "Waiting for a gateway to acknowledge this version"});
+    if (l.valid && acknowledged == 0 && r.usable)
+      set_error(c, "Programmed", {"Pending", "Waiting for a gateway to acknowledge this version"});
     Node kinds = list_node();
     for (const std::string& k : l.kinds) kinds.items.push_back(map_node({{"group", text_node(kGatewayGroup)}, {"kind", text_node(k)}}));
     listeners.items.push_back(map_node({{"attachedRoutes", number_node(int64_t(l.attached))},
@@ -115,9 +122,12 @@ ObjectStatus object_status(const Config& c, Node status) {
 }
 
 bool plain_word(const std::string& s) {
-  if (s.empty() || s.size() > 200 || s == "true" || s == "false" || s == "null" || s == "~" || s == "True" || s == "False" || s == "yes" || s == "no") return false;
+  if (s.empty() || s.size() > 200 || s == "true" || s == "false" || s == "null" || s == "~" || s == "True" || s == "False" || s == "yes" ||
+      s == "no")
+    return false;
   if (!std::isalpha(uint8_t(s[0])) && s[0] != '/') return false;
-  return std::ranges::all_of(s, [](char c) { return std::isalnum(uint8_t(c)) || std::string_view("-_./~").find(c) != std::string_view::npos; });
+  return std::ranges::all_of(
+      s, [](char c) { return std::isalnum(uint8_t(c)) || std::string_view("-_./~").find(c) != std::string_view::npos; });
 }
 
 void write(const Node& n, size_t indent, std::string& out) {
@@ -170,7 +180,8 @@ std::string ObjectStatus::file_name() const { return kind + "." + (ns.empty() ? 
 std::string ObjectStatus::yaml() const {
   Node metadata = map_node({{"name", text_node(name)}});
   if (!ns.empty()) put(metadata, "namespace", text_node(ns));
-  return to_yaml(map_node({{"apiVersion", text_node(api_version)}, {"kind", text_node(kind)}, {"metadata", std::move(metadata)}, {"status", status}}));
+  return to_yaml(
+      map_node({{"apiVersion", text_node(api_version)}, {"kind", text_node(kind)}, {"metadata", std::move(metadata)}, {"status", status}}));
 }
 
 std::vector<ObjectStatus> gateway_api_status(const World& world, std::span<const NodeInfo> acknowledged) {

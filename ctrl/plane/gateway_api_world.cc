@@ -1,11 +1,9 @@
 // The index, and Istio's reading of secrets and host names.
 #include "ctrl/plane/gateway_api_world.h"
 
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
-
 #include <algorithm>
+
+#include "tls-offload/pem_pair.h"
 
 namespace sluice::plane {
 namespace {
@@ -17,7 +15,12 @@ std::string base64_decoded(std::string_view s) {
   uint32_t bits = 0;
   int n = 0;
   for (const char c : s) {
-    const int v = c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
+    const int v = c >= 'A' && c <= 'Z'   ? c - 'A'
+                  : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                  : c >= '0' && c <= '9' ? c - '0' + 52
+                  : c == '+'             ? 62
+                  : c == '/'             ? 63
+                                         : -1;
     if (v < 0) continue;
     bits = (bits << 6 | uint32_t(v)) & 0xffffff;
     n += 6;
@@ -44,27 +47,6 @@ std::string key_names(const std::map<std::string, std::string>& data) {
   for (const auto& [k, v] : data)
     if (n++ < 3) out += (out.empty() ? "" : ", ") + k;
   return n < 3 ? out : out + ", and " + std::to_string(n - 3) + " more...";
-}
-
-using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
-using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
-using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
-Bio bio(const std::string& s) { return {BIO_new_mem_buf(s.data(), int(s.size())), BIO_free}; }
-int no_password(char*, int, int, void*) { return -1; }
-Certificate certificate(const std::string& pem) { return {PEM_read_bio_X509(bio(pem).get(), nullptr, no_password, nullptr), X509_free}; }
-
-// crypto/tls.X509KeyPair, in its words.
-std::optional<std::string> pair_error(const std::string& cert, const std::string& key) {
-  if (cert.find("-----BEGIN ") == std::string::npos) return "tls: failed to find any PEM data in certificate input";
-  if (cert.find("-----BEGIN CERTIFICATE-----") == std::string::npos)
-    return "tls: failed to find \"CERTIFICATE\" PEM block in certificate input";
-  const Certificate c = certificate(cert);
-  if (c == nullptr) return "x509: malformed certificate";
-  if (key.find("-----BEGIN ") == std::string::npos) return "tls: failed to find any PEM data in key input";
-  const Key k(PEM_read_bio_PrivateKey(bio(key).get(), nullptr, no_password, nullptr), EVP_PKEY_free);
-  if (k == nullptr) return "tls: failed to parse private key";
-  if (X509_check_private_key(c.get(), k.get()) != 1) return "tls: private key does not match public key";
-  return {};
 }
 
 bool expression_matches(const Node& e, const std::map<std::string, std::string>& labels) {
@@ -187,7 +169,7 @@ std::optional<std::string> certificate_error(const Config& secret) {
   for (const auto& [cert, key] : {std::pair("cert", "key"), std::pair("tls.crt", "tls.key")}) {
     const auto c = data.find(cert), k = data.find(key);
     if (c == data.end() || k == data.end() || c->second.empty() || k->second.empty()) continue;
-    const auto wrong = pair_error(c->second, k->second);
+    const auto wrong = tls::pair_error(c->second, k->second);
     return wrong ? std::optional("the certificate is malformed: " + *wrong) : std::nullopt;
   }
   for (const auto& [cert, key] : {std::pair("cert", "key"), std::pair("tls.crt", "tls.key")})
@@ -208,13 +190,12 @@ std::optional<std::string> root_error(const Config& c) {
 bool root_is_pem(const Config& c) {
   const auto data = data_of(c);
   for (const char* k : {"cacert", "ca.crt"})
-    if (const auto it = data.find(k); it != data.end() && !it->second.empty()) return certificate(it->second) != nullptr;
+    if (const auto it = data.find(k); it != data.end() && !it->second.empty()) return tls::begins_with_certificate(it->second);
   return false;
 }
 
 std::string pool_service(const std::string& pool) {
-  uint8_t digest[32];
-  EVP_Digest(pool.data(), pool.size(), digest, nullptr, EVP_sha256(), nullptr);
+  const auto digest = tls::sha256(pool);
   char hex[9];
   std::snprintf(hex, sizeof hex, "%02x%02x%02x%02x", digest[0], digest[1], digest[2], digest[3]);
   return pool.substr(0, 51) + "-ip-" + hex;  // 63 bytes, a DNS label

@@ -1,5 +1,5 @@
-// What the translation of the Gateway API asks of a world: services, secrets and roots by name, classes, namespaces by selector, grants; and
-// Istio's words for what is wrong. Inside of ctrl/plane. Thread: any; a view of one World, which outlives it.
+// What the translation of the Gateway API asks of a world: services, secrets and roots by name, classes, namespaces by selector, grants;
+// and Istio's words for what is wrong. Inside of ctrl/plane. Thread: any; a view of one World, which outlives it.
 #pragma once
 #include <expected>
 #include <set>
@@ -75,14 +75,14 @@ std::string human_join(const std::vector<std::string>& words);  // "a", "a and b
 std::string go_quoted(std::string_view s);                      // %q
 
 // Host names as Istio compares them.
-bool hosts_match(std::string_view a, std::string_view b);     // some name is one of both
-bool host_subset(std::string_view a, std::string_view b);     // every name of a is one of b
+bool hosts_match(std::string_view a, std::string_view b);  // some name is one of both
+bool host_subset(std::string_view a, std::string_view b);  // every name of a is one of b
 
 // A listener as a parent of routes.
 struct ApiParent {
   const Config* gateway = nullptr;
   const Node* listener = nullptr;
-  std::string internal_name;  // ns/name of the Istio Gateway, or "mesh"
+  std::string internal_name;              // ns/name of the Istio Gateway, or "mesh"
   std::vector<std::string> kinds, hosts;  // hosts: "ns/host"
   std::string hostname, section, protocol;
   int64_t port = 0;

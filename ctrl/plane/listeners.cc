@@ -126,9 +126,10 @@ Json tls_context(const Server& s) {
     check.set_if(!sans.empty(), "matchSubjectAltNames", sans);
     common.set("combinedValidationContext",
                Object{{"defaultValidationContext", check},
-                      {"validationContextSdsSecretConfig", tls["caCertCredentialName"] ? credential_secret(tls["caCertCredentialName"].str())
-                                                           : tls["credentialName"]     ? credential_secret(tls["credentialName"].str() + "-cacert")
-                                                                                       : secret(istio ? "ROOTCA" : "file-root:" + tls["caCertificates"].str(), istio)}});
+                      {"validationContextSdsSecretConfig",
+                       tls["caCertCredentialName"] ? credential_secret(tls["caCertCredentialName"].str())
+                       : tls["credentialName"]     ? credential_secret(tls["credentialName"].str() + "-cacert")
+                                                   : secret(istio ? "ROOTCA" : "file-root:" + tls["caCertificates"].str(), istio)}});
   }
   Array alpn;
   if (istio && s.protocol == "TLS") alpn.add("istio-peer-exchange");

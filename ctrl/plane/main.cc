@@ -128,7 +128,8 @@ int main(int argc, char** argv) {
   }
   options.translation.deny_by_default = authorization == "deny";
   const auto problems = [](const std::string& text) { std::cerr << text << std::flush; };
-  if (run->parsed()) return serve({.dir = dir, .mesh = mesh, .status_dir = status, .server = std::move(options), .say = say, .problems = problems});
+  if (run->parsed())
+    return serve({.dir = dir, .mesh = mesh, .status_dir = status, .server = std::move(options), .say = say, .problems = problems});
   Loaded loaded = load_directory(dir, mesh);
   problems(render(loaded.issues));
   if (has_errors(loaded.issues)) return 1;

@@ -197,7 +197,8 @@ void add_mirror(const View& v, const Node& destination, const Node& percent, con
 }
 
 // The action of a route that forwards. `head` takes the header operations of a single destination.
-Json forward(const View& v, const Node& r, const Node& match, const Virtual& x, uint32_t port, HeaderOperations& head, std::string& first_cluster) {
+Json forward(const View& v, const Node& r, const Node& match, const Virtual& x, uint32_t port, HeaderOperations& head,
+             std::string& first_cluster) {
   const bool gateway_api = has_gateway_semantics(*x.config);
   Object a;
   std::vector<const Node*> targets;
@@ -225,7 +226,8 @@ Json forward(const View& v, const Node& r, const Node& match, const Virtual& x, 
     a.set("regexRewrite", Object{{"pattern", Object{{"regex", w["uriRegexRewrite"]["match"].str()}}},
                                  {"substitution", w["uriRegexRewrite"]["rewrite"].str()}});
   else if (gateway_api && w["uri"].str() == "/" && match["uri"]["prefix"])  // the prefix is removed, and what follows begins with one slash
-    a.set("regexRewrite", Object{{"pattern", Object{{"regex", "^" + re2::RE2::QuoteMeta(match["uri"]["prefix"].str()) + "(/?)(.*)"}}}, {"substitution", "/\\2"}});
+    a.set("regexRewrite", Object{{"pattern", Object{{"regex", "^" + re2::RE2::QuoteMeta(match["uri"]["prefix"].str()) + "(/?)(.*)"}}},
+                                 {"substitution", "/\\2"}});
   else if (w["uri"]) a.set("prefixRewrite", w["uri"].str());
   const std::string& authority = w["authority"] ? w["authority"].str() : head.authority;
   a.set_if(!authority.empty(), "hostRewriteLiteral", authority);

@@ -190,7 +190,7 @@ class Server::State::Stream final : public grpc::ServerBidiReactor<ds::DeltaDisc
   NodeInfo node_;
   std::string node_key_;
   DeltaStream stream_;
-  std::shared_ptr<const Resources> current_;  // of the last answers
+  std::shared_ptr<const Resources> current_;      // of the last answers
   std::deque<ds::DeltaDiscoveryResponse> queue_;  // the front is being written
 };
 
