@@ -64,7 +64,7 @@ int check(const std::string& dir, const std::string& mesh, Streams s) {
   plane::check_patches(l);
   s.err << plane::render(l.issues);
   const auto errors = size_t(std::ranges::count_if(l.issues, [](const plane::Issue& i) { return i.severity == plane::Severity::kError; }));
-  s.out << l.world.configs.size() << " objects, " << errors << " errors, " << l.issues.size() - errors << " warnings\n";
+  s.out << l.world.written() << " objects, " << errors << " errors, " << l.issues.size() - errors << " warnings\n";
   return errors == 0 ? kOk : kFailed;
 }
 

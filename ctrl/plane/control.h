@@ -8,6 +8,7 @@
 #include <string>
 
 #include "ctrl/admin/server.h"
+#include "ctrl/plane/gateway_api_files.h"
 #include "ctrl/plane/server.h"
 #include "ctrl/plane/watch.h"
 #include "ctrl/plane/world.h"
@@ -15,7 +16,8 @@
 namespace sluice::plane {
 
 struct ControlOptions {
-  std::string dir, mesh;  // a folder (or file) of Istio YAML; a file of MeshConfig, or empty
+  std::string dir, mesh;   // a folder (or file) of Istio YAML; a file of MeshConfig, or empty
+  std::string status_dir;  // where the status of Gateway API objects is written, or empty
   ServerOptions server;
   std::string admin;     // "unix:PATH" of the admin socket (GET /nodes[?format=json], /stats/prometheus, /healthz/ready); "": none
   Server::Log say;       // one line: what happened
@@ -25,16 +27,19 @@ struct ControlOptions {
 class Control {
  public:
   static std::expected<std::unique_ptr<Control>, std::string> start(ControlOptions options);
-  void poll(int wait_ms);  // waits at most so long for a change, and serves it
+  void poll(int wait_ms);  // waits at most so long for a change, and serves it; writes what status has changed
   void drain(int deadline_ms) { server_.drain(deadline_ms); }
   Server& server() { return server_; }
 
  private:
   std::expected<void, std::string> open_admin();
-  Control(ControlOptions options, World world);
+  void reload();
+  Control(ControlOptions options, std::shared_ptr<const World> world);
   const ControlOptions options_;
   Watch watch_;
+  std::shared_ptr<const World> world_;
   Server server_;
+  StatusFiles status_;
   admin::Server admin_;
   std::atomic<uint64_t> refused_{0};  // versions of the directory
 };

@@ -1,7 +1,11 @@
 // The routes of one VirtualService: actions, headers, retries, mirrors, faults, CORS.
 #include "ctrl/plane/routes.h"
 
+#include <re2/re2.h>
+
 #include <algorithm>
+
+#include "ctrl/plane/gateway_api.h"
 
 namespace sluice::plane {
 namespace {
@@ -149,7 +153,9 @@ void add_mirror(const View& v, const Node& destination, const Node& percent, con
 }
 
 // The action of a route that forwards. `head` takes the header operations of a single destination.
-Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, HeaderOperations& head, std::string& first_cluster) {
+Json forward(const View& v, const Node& r, const Node& match, const Virtual& x, uint32_t port, HeaderOperations& head,
+             std::string& first_cluster) {
+  const bool gateway_api = has_gateway_semantics(*x.config);
   Object a;
   std::vector<const Node*> targets;
   for (const Node& d : r["route"].items)
@@ -175,6 +181,9 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   if (w["uriRegexRewrite"])
     a.set("regexRewrite", Object{{"pattern", Object{{"regex", w["uriRegexRewrite"]["match"].str()}}},
                                  {"substitution", w["uriRegexRewrite"]["rewrite"].str()}});
+  else if (gateway_api && w["uri"].str() == "/" && match["uri"]["prefix"])  // the prefix goes, and what follows begins with one slash
+    a.set("regexRewrite", Object{{"pattern", Object{{"regex", "^" + re2::RE2::QuoteMeta(match["uri"]["prefix"].str()) + "(/?)(.*)"}}},
+                                 {"substitution", "/\\2"}});
   else if (!w["uri"].str().empty()) a.set("prefixRewrite", w["uri"].str());
   const std::string& authority = w["authority"].str().empty() ? head.authority : w["authority"].str();
   a.set_if(!authority.empty(), "hostRewriteLiteral", authority);
@@ -190,6 +199,7 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   for (const Node& m : r["mirrors"].items) add_mirror(v, m["destination"], m["percentage"], null_node(), x.config->ns, port, mirrors);
   a.set_if(!mirrors.empty(), "requestMirrorPolicies", mirrors);
   a.set("maxGrpcTimeout", timeout);
+  a.set_if(gateway_api, "clusterNotFoundResponseCode", "INTERNAL_SERVER_ERROR");
   return a;
 }
 
@@ -263,7 +273,7 @@ Json fault(const Node& f) {
 }
 
 Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, const Server& s) {
-  const Match match = match_json(m);
+  const Match match = match_json(m, has_gateway_semantics(*x.config));
   HeaderOperations head;
   head.take(r["headers"]);
   std::string name = r["name"].str(), cluster;
@@ -280,7 +290,7 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
     else if (body["string"]) d.set("body", Object{{"inlineString", body["string"].str()}});
     o.set("directResponse", d);
   } else {
-    o.set("route", forward(v, r, x, s.port, head, cluster));
+    o.set("route", forward(v, r, m, x, s.port, head, cluster));
   }
   o.set("metadata", Object{{"filterMetadata", Object{{"istio", Object{{"config", config_path(*x.config)}}}}}});
   std::string operation = x.config->name + ":" + std::to_string(s.port);

@@ -84,6 +84,7 @@ struct View {
   std::map<std::string, RuleSet> own_rules, exported_rules;  // by namespace
   RuleSet private_root_rules;
   std::deque<Config> merged_rules;
+  std::map<std::string, const Config*> backend_tls_rules;  // of the Gateway API's BackendTLSPolicies, by full host
   const Service* service(const std::string& host, const std::string& ns = {}) const;  // that of `ns` first
   const Config* destination_rule(const Service& s) const;
 };
