@@ -39,10 +39,10 @@ struct Sluicectl : testing::Test {
 };
 
 TEST_F(Sluicectl, StatusExitsThreeWhileASecurityResourceIsRefused) {
-  EXPECT_EQ(status(socket, false, streams), 0);
+  EXPECT_EQ(status({socket}, {}, false, streams), 0);
   EXPECT_EQ(out.str(), "connected\n");
   refused = true;
-  EXPECT_EQ(status(socket, true, streams), 3);
+  EXPECT_EQ(status({socket}, {}, true, streams), 3);
   EXPECT_EQ(run("-s " + socket + " status"), 3);
   refused = false;
   EXPECT_EQ(run("-s " + socket + " status"), 0);

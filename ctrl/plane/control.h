@@ -3,8 +3,10 @@
 // wrong changes nothing and says why. Thread: start() and poll() on one; streams on the server's.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <expected>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "ctrl/admin/server.h"
@@ -19,7 +21,8 @@ struct ControlOptions {
   std::string dir, mesh;   // a folder (or file) of Istio YAML; a file of MeshConfig, or empty
   std::string status_dir;  // where the status of Gateway API objects is written, or empty
   ServerOptions server;
-  std::string admin;     // "unix:PATH" of the admin socket (GET /nodes[?format=json], /stats/prometheus, /healthz/ready); "": none
+  std::string
+      admin;  // "unix:PATH" of the admin socket (GET /nodes, /gateway-api [?format=json], /stats/prometheus, /healthz/ready); "": none
   Server::Log say;       // one line: what happened
   Server::Log problems;  // what is wrong with the directory, at its places (issue.h), lines with their ends
 };
@@ -36,8 +39,12 @@ class Control {
   void reload();
   Control(ControlOptions options, std::shared_ptr<const World> world);
   const ControlOptions options_;
+  std::shared_ptr<const World> world() const;
   Watch watch_;
+  mutable std::mutex world_mutex_;  // the admin's thread looks at it
   std::shared_ptr<const World> world_;
+  std::atomic<bool> heard_{true};  // an acknowledgement or a refusal, since status was written
+  std::chrono::steady_clock::time_point status_at_{};
   Server server_;
   StatusFiles status_;
   admin::Server admin_;

@@ -42,6 +42,10 @@ struct ObjectStatus {
 // Gateways that acknowledged this version of the world, as they say of themselves: a Gateway is programmed once one of those that serve it
 // is among them.
 std::vector<ObjectStatus> gateway_api_status(const World& world, std::span<const NodeInfo> acknowledged);
+// What `sluicectl status` shows of them: a line an object, listener and parent, what is not as wished with its reason; "" where there are
+// none.
+std::string gateway_api_text(std::span<const ObjectStatus> all);
+std::string gateway_api_json(std::span<const ObjectStatus> all);  // a list of the objects with their status
 
 // Adds what Services are to the translation (ServiceEntries), before references are checked; and what the Gateway API becomes, after it.
 void add_services(World& world, std::vector<Issue>& issues);

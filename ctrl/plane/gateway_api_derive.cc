@@ -49,7 +49,7 @@ void add_service_entry(const ApiWorld& w, const Config& s, std::set<std::string>
                          {"resolution", text_node("STATIC")},
                          {"ports", std::move(ports)}});
   if (!spec["selector"].keys.empty()) put(entry, "workloadSelector", map_node({{"labels", spec["selector"]}}));
-  out.configs.push_back(derived_config("ServiceEntry", s.name, s.ns, map_node(), std::move(entry)));
+  out.configs.push_back(derived_config("ServiceEntry", s.name, s.ns, map_node(), std::move(entry), s));
 }
 
 }  // namespace

@@ -17,21 +17,26 @@ std::string now() {
   return {text, std::strftime(text, sizeof text, "%FT%TZ", gmtime_r(&t, &utc))};
 }
 
+std::string part(const Node& n, size_t i, const std::string& path) {
+  const bool named = n.kind == Node::Kind::kSequence && n.items[i].has("name");
+  return path + "/" + (n.kind == Node::Kind::kMapping ? n.keys[i].text : named ? n.items[i]["name"].text : std::to_string(i));
+}
+
 // Gives every condition (a mapping with type and status) the time that `since` tells for its place.
 template <class Since>
 void add_times(Node& n, const std::string& path, const Since& since) {
   if (n.has("type") && n.has("status") && n.has("reason"))
     put(n, "lastTransitionTime", text_node(since(path + "/" + n["type"].text, n["status"].text)));
   else
-    for (size_t i = 0; i < n.items.size(); i++) {
-      const bool named = n.kind == Node::Kind::kSequence && n.items[i].has("name");
-      add_times(n.items[i],
-                path + "/" +
-                    (n.kind == Node::Kind::kMapping ? n.keys[i].text
-                     : named                        ? n.items[i]["name"].text
-                                                    : std::to_string(i)),
-                since);
-    }
+    for (size_t i = 0; i < n.items.size(); i++) add_times(n.items[i], part(n, i, path), since);
+}
+
+// The conditions of a file that is there already, with their times.
+template <class Found>
+void find_times(const Node& n, const std::string& path, const Found& found) {
+  if (n.has("type") && n.has("status") && n.has("reason"))
+    return found(path + "/" + n["type"].text, n["status"].text, n["lastTransitionTime"].text);
+  for (size_t i = 0; i < n.items.size(); i++) find_times(n.items[i], part(n, i, path), found);
 }
 
 }  // namespace
@@ -48,6 +53,25 @@ std::expected<void, std::string> StatusFiles::usable(const std::string& dir, con
   return {};
 }
 
+void StatusFiles::take_over() {
+  std::error_code e;
+  for (auto it = fs::directory_iterator(dir_, e); !e && it != fs::directory_iterator(); it.increment(e)) {
+    const std::string name = it->path().filename().string();
+    const bool ours =
+        std::ranges::any_of(std::to_array<std::string_view>({"GatewayClass.", "Gateway.", "HTTPRoute.", "GRPCRoute.", "TLSRoute.",
+                                                             "TCPRoute.", "BackendTLSPolicy.", "InferencePool."}),
+                            [&](std::string_view kind) { return name.starts_with(kind) && name.ends_with(".yaml"); });
+    if (!ours || !it->is_regular_file(e)) continue;
+    std::ifstream in(it->path());
+    Source source{name, {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()}};
+    std::vector<Issue> issues;
+    written_[name] = "";  // written again, or removed
+    for (const Node& d : load_yaml(source, issues))
+      find_times(d["status"], name,
+                 [&](const std::string& place, const std::string& status, const std::string& when) { since_[place] = {status, when}; });
+  }
+}
+
 std::string StatusFiles::update(const std::shared_ptr<const World>& world, std::span<const NodeInfo> acknowledged) {
   std::vector<std::string> keys;
   for (const NodeInfo& n : acknowledged) keys.push_back(n.key());
@@ -55,6 +79,7 @@ std::string StatusFiles::update(const std::shared_ptr<const World>& world, std::
   std::string all;
   for (const std::string& k : keys) all += k + "\n\n";
   if (world == world_ && all == acknowledged_) return {};
+  if (world_ == nullptr && written_.empty()) take_over();
   std::map<std::string, std::string> old;
   old.swap(written_);
   std::string wrong;
@@ -66,7 +91,7 @@ std::string StatusFiles::update(const std::shared_ptr<const World>& world, std::
     }
     add_times(s.status, name, [&](const std::string& place, const std::string& status) {
       auto& [was, when] = since_[place];
-      if (was != status) was = status, when = now();
+      if (was != status || when.empty()) was = status, when = now();
       return when;
     });
     const fs::path file = fs::path(dir_) / name, aside = fs::path(dir_) / ("." + name + ".new");

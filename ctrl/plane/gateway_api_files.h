@@ -1,5 +1,6 @@
 // The status of Gateway API objects as files, one an object: written to the side and renamed, only when it has changed, removed with its
-// object. lastTransitionTime is the time at which this process saw the condition become what it is. Thread: one.
+// object. lastTransitionTime is the time at which the condition was seen to become what it is; a process that finds files of its like goes
+// on from them, and removes those whose object is gone. Thread: one.
 #pragma once
 #include <expected>
 #include <map>
@@ -21,6 +22,7 @@ class StatusFiles {
   std::string update(const std::shared_ptr<const World>& world, std::span<const NodeInfo> acknowledged);
 
  private:
+  void take_over();
   const std::string dir_;
   std::shared_ptr<const World> world_;
   std::string acknowledged_;                                          // keys of the nodes of the last update

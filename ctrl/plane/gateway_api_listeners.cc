@@ -95,6 +95,7 @@ struct Builder {
         else error = joined(error, name.error());
       }
     usable = !names.empty();
+    if (usable && error) warn(*error->at, error->message), error.reset();  // Istio: one certificate is enough to be resolved
     if (names.size() == 1) put(out_tls, "credentialName", text_node(names[0], &refs[0]["name"]));
     else if (usable) put(out_tls, "credentialNames", text_list(names));
     const auto& roots = validation(l["port"].integer())["caCertificateRefs"].items;
@@ -214,6 +215,10 @@ struct Builder {
     if (!skipped.empty()) {
       g.address_error = ApiError{"UnsupportedAddress", "only Hostname is supported, ignoring [" + skipped + "]", first_skipped};
       warn(*first_skipped, g.address_error->message);
+    } else if (const Node& type = annotations()["networking.istio.io/service-type"]) {
+      g.address_error = ApiError{"DeprecatedField",
+                                 "annotation networking.istio.io/service-type is deprecated, use Spec.Infrastructure.Routeability", &type};
+      warn(type, g.address_error->message);
     }
     return g;
   }
@@ -246,7 +251,7 @@ struct Builder {
     Node servers = list_node();
     servers.items.push_back(l.server);
     Config c = derived_config("Gateway", l.parent.internal_name.substr(gateway.ns.size() + 1), gateway.ns, std::move(notes),
-                              map_node({{"servers", std::move(servers)}}));
+                              map_node({{"servers", std::move(servers)}}), gateway);
     put(c.document, "selection", g.selection);
     return c;
   }
@@ -312,11 +317,22 @@ void find_conflicts(ApiGateway& g, GatewayApi& out) {
   }
 }
 
+// A Gateway that stands for one of another cluster: nothing is done about it, and that is said.
+Node remote_status(const Config& gateway) {
+  Conditions c{{"Accepted", true, "Accepted", "Resource accepted"},
+               {"Programmed", true, "Programmed", "This Gateway is remote; Istio will not program it"}};
+  Node status = map_node();
+  if (const Node& a = gateway.spec()["addresses"]; !a.items.empty()) put(status, "addresses", a);
+  put(status, "conditions", conditions_node(c));
+  return status;
+}
+
 }  // namespace
 
 void translate_listeners(const ApiWorld& w, ApiOutput& out) {
   for (const Config& c : w.world.configs) {
-    if (c.kind == "GatewayClass" && c.spec()["controllerName"].text == kGatewayController) {
+    const std::string& by = c.spec()["controllerName"].text;
+    if (c.kind == "GatewayClass" && (by == kGatewayController || by == kRemoteController)) {
       Conditions accepted{{"Accepted", true, "Accepted", "Handled by Istio controller"}};
       out.statuses[&c] = map_node({{"conditions", conditions_node(accepted)}});
     }
@@ -324,7 +340,12 @@ void translate_listeners(const ApiWorld& w, ApiOutput& out) {
     if (c.kind != kKubernetesGateway) continue;
     const Builder b{w, c, out.result};
     const std::string& name = c.spec()["gatewayClassName"].text;
-    if (!w.is_ours(name)) {
+    const std::string controller = w.controller(name);
+    if (controller == kRemoteController) {
+      out.statuses[&c] = remote_status(c);
+      continue;
+    }
+    if (controller != kGatewayController) {
       b.warn(c.spec()["gatewayClassName"],
              "the class " + name + " is not one of " + std::string(kGatewayController) + ": this Gateway is not served",
              "gatewayClassName: istio, or add its GatewayClass");

@@ -5,6 +5,7 @@
 
 #include "ctrl/plane/gateway_api_world.h"
 #include "ctrl/plane/schema.h"
+#include "ctrl/plane/view.h"
 
 namespace sluice::plane {
 namespace {
@@ -222,11 +223,17 @@ Node header_operations(const Node& filter) {
   return m;
 }
 // False: it is no header filter.
-bool take_header_filter(const Node& f, Node& headers) {
+std::expected<bool, ApiError> take_header_filter(const Node& f, Node& headers) {
   const std::string& type = f["type"].text;
-  if (type == "RequestHeaderModifier") put(headers, "request", header_operations(f["requestHeaderModifier"]));
-  else if (type == "ResponseHeaderModifier") put(headers, "response", header_operations(f["responseHeaderModifier"]));
-  else return false;
+  if (type != "RequestHeaderModifier" && type != "ResponseHeaderModifier") return false;
+  const bool request = type == "RequestHeaderModifier";
+  const Node& modifier = f[request ? "requestHeaderModifier" : "responseHeaderModifier"];
+  for (const char* op : {"set", "add"})
+    for (const Node& h : modifier[op].items)
+      if (!std::ranges::all_of(h["value"].text, [](unsigned char c) { return c == '\t' || (c >= 0x20 && c != 0x7f); }))
+        return std::unexpected(
+            ApiError{"InvalidFilter", "header " + go_quoted(h["name"].text) + " value contains invalid characters", &h["value"]});
+  put(headers, request ? "request" : "response", header_operations(modifier));
   return true;
 }
 ApiError unsupported(const Node& filter) {
@@ -245,8 +252,11 @@ std::expected<Node, ApiError> destinations(const Route& r, const Node& refs, boo
     if (b.soft) soft = b.soft;
     Node d = map_node({{"destination", std::move(b.destination)}});
     Node headers = map_node();
-    for (const Node& f : (*ref)["filters"].items)
-      if (!take_header_filter(f, headers)) return std::unexpected(unsupported(f));
+    for (const Node& f : (*ref)["filters"].items) {
+      const auto taken = take_header_filter(f, headers);
+      if (!taken) return std::unexpected(taken.error());
+      if (!*taken) return std::unexpected(unsupported(f));
+    }
     if (!headers.keys.empty()) put(d, "headers", std::move(headers));
     if (used.size() > 1) put(d, "weight", number_node(weight(*ref)));
     list.items.push_back(std::move(d));
@@ -291,7 +301,8 @@ Node redirect(const Node& f) {
   if (f["port"]) put(out, "port", number_node(f["port"].integer()));
   else put(out, "derivePort", text_node(f["scheme"] ? "FROM_PROTOCOL_DEFAULT" : "FROM_REQUEST_PORT"));
   const Node& path = f["path"];
-  if (path["type"].text == "ReplaceFullPath") put(out, "uri", text_node(path["replaceFullPath"].text));
+  if (path["type"].text == "ReplaceFullPath" && !path["replaceFullPath"].text.empty())
+    put(out, "uri", text_node(path["replaceFullPath"].text));
   if (path["type"].text == "ReplacePrefixMatch") put(out, "uri", text_node("%PREFIX()%" + path["replacePrefixMatch"].text));
   return out;
 }
@@ -300,7 +311,10 @@ Node rewrite(const Node& f) {
   Node out = map_node();
   const Node& path = f["path"];
   if (path["type"].text == "ReplaceFullPath")
-    put(out, "uriRegexRewrite", map_node({{"match", text_node("/.*")}, {"rewrite", text_node(path["replaceFullPath"].text)}}));
+    put(out, "uriRegexRewrite",
+        path["replaceFullPath"].text.empty()
+            ? map_node({{"match", text_node("/.*")}})
+            : map_node({{"match", text_node("/.*")}, {"rewrite", text_node(path["replaceFullPath"].text)}}));
   if (path["type"].text == "ReplacePrefixMatch") {
     std::string uri = path["replacePrefixMatch"].text;
     if (uri.ends_with('/')) uri.pop_back();
@@ -317,6 +331,8 @@ Node cors(const Node& f) {
     if (o.text.empty()) continue;
     if (o.text == "*") {
       origins.items.push_back(string_match("regex", R"(^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+$)", &o));
+    } else if (o.text.find('*') == o.text.size() - 1) {
+      origins.items.push_back(string_match("prefix", std::string_view(o.text).substr(0, o.text.size() - 1), &o));
     } else if (o.text.find('*') != std::string::npos) {
       std::string regex = "^";
       for (const char c : o.text) {
@@ -341,11 +357,12 @@ Node cors(const Node& f) {
 Node percent(const Node& mirror) {
   double v = mirror["percent"].number();
   if (const Node& f = mirror["fraction"]) v = 100 * f["numerator"].number() / (f["denominator"] ? f["denominator"].number() : 100);
+  if (v == 0) return map_node();
   char text[32];
   std::snprintf(text, sizeof text, "%.10g", v);
   Node n = text_node(text);
   n.plain = true;
-  return n;
+  return map_node({{"value", std::move(n)}});
 }
 
 std::expected<Node, ApiError> mirror(const Route& r, const Node& f, bool mesh) {
@@ -353,7 +370,7 @@ std::expected<Node, ApiError> mirror(const Route& r, const Node& f, bool mesh) {
   if (b.hard) return std::unexpected(*b.hard);
   if (b.soft) return std::unexpected(*b.soft);
   Node m = map_node({{"destination", std::move(b.destination)}});
-  if (f["fraction"] || f["percent"]) put(m, "percentage", map_node({{"value", percent(f)}}));
+  if (f["fraction"] || f["percent"]) put(m, "percentage", percent(f));
   return m;
 }
 
@@ -398,7 +415,9 @@ std::expected<Node, ApiError> common_rule(const Route& r, const Node& rule, size
   Error mirror_error;
   for (const Node& f : rule["filters"].items) {
     const std::string& type = f["type"].text;
-    if (take_header_filter(f, headers)) continue;
+    const auto taken = take_header_filter(f, headers);
+    if (!taken) return std::unexpected(taken.error());
+    if (*taken) continue;
     if (type == "RequestMirror") {
       auto m = mirror(r, f["requestMirror"], mesh);
       if (m) mirrors.items.push_back(std::move(*m));
@@ -517,9 +536,10 @@ Converted convert_l4(const Route& r, bool mesh) {
 // ---- VirtualServices ----
 
 // A route of the mesh that names a port of its service applies to that port only.
-void match_port(std::vector<Node>& routes, const Node& port) {
+void match_port(std::vector<Node>& routes, const Node& port, bool tls = false) {
   for (Node& r : routes) {
     Node list = r["match"];
+    if (list.items.empty() && tls) continue;  // a route that closes the connection
     if (list.items.empty()) list = list_node(), list.items.push_back(map_node());
     for (Node& m : list.items) put(m, "port", number_node(port.integer()));
     put(r, "match", std::move(list));
@@ -540,11 +560,14 @@ std::string parent_note(const Route& r) { return std::string(r.kind()) + "/" + r
 Node virtual_service(const std::string& host, const std::string& gateway, const char* part, std::vector<Node> routes) {
   Node list = list_node();
   list.items = std::move(routes);
-  return map_node({{"hosts", text_list(std::vector{host})}, {"gateways", text_list(std::vector{gateway})}, {part, std::move(list)}});
+  Node v = map_node({{"hosts", text_list(std::vector{host})}, {"gateways", text_list(std::vector{gateway})}});
+  if (!list.items.empty()) put(v, part, std::move(list));
+  return v;
 }
 
 // Pieces of one VirtualService: those of one listener (or namespace and port of the mesh) and host.
 struct Piece {
+  const Config* object = nullptr;
   std::string created, ns, name, parents, host, gateway;
   std::vector<Node> routes;
 };
@@ -566,7 +589,7 @@ void add_http_pieces(const Route& r, const std::vector<const Attachment*>& bound
     if (routes.empty()) continue;
     for (const std::string& h : hosts) {
       if (!a->mesh() && isolated(*a, h)) continue;
-      pieces[at + "/" + h].push_back({r.object.document["metadata"]["creationTimestamp"].text, r.object.ns,
+      pieces[at + "/" + h].push_back({&r.object, r.object.document["metadata"]["creationTimestamp"].text, r.object.ns,
                                       r.object.name + "~" + std::to_string(count++) + "~" + std::string(kAutogenerated), parent_note(r), h,
                                       a->gateway_name, routes});
     }
@@ -585,7 +608,17 @@ void merge_pieces(Pieces& pieces, GatewayApi& out) {
     }
     std::ranges::stable_sort(routes, before);
     out.configs.push_back(derived_config("VirtualService", name, list[0].ns, route_notes(parents),
-                                         virtual_service(list[0].host, list[0].gateway, "http", std::move(routes))));
+                                         virtual_service(list[0].host, list[0].gateway, "http", std::move(routes)), *list[0].object));
+  }
+}
+
+// The server names of a TLS route that `keep` keeps of its match.
+void narrow_names(std::vector<Node>& routes, const auto& keep) {
+  for (Node& n : routes) {
+    if (n["match"].items.size() != 1) continue;
+    Node match = n["match"];
+    put(match.items[0], "sniHosts", text_list(keep(match.items[0]["sniHosts"].list())));
+    put(n, "match", std::move(match));
   }
 }
 
@@ -598,19 +631,23 @@ void add_l4_services(const Route& r, const std::vector<const Attachment*>& bound
     if (tls && !r.spec()["hostnames"].items.empty()) hosts = r.spec()["hostnames"].list();
     if (a->mesh()) {
       hosts = mesh_hosts(r, *a);
-      for (Node& n : routes)
-        if (tls && n["match"].items.size() == 1 && n["match"].items[0]["sniHosts"].list() == std::vector<std::string>{"*"}) {
-          Node list = list_node();
-          list.items.push_back(map_node({{"sniHosts", text_list(hosts)}}));
-          put(n, "match", std::move(list));
-        }
-      if (const Node& port = (*a->reference)["port"]) match_port(routes, port);
+      using Names = std::vector<std::string>;
+      if (tls) narrow_names(routes, [&](const Names& names) { return names == Names{"*"} ? hosts : names; });
+      if (const Node& port = (*a->reference)["port"]) match_port(routes, port, tls);
+    } else if (tls && !a->hostname.empty()) {
+      narrow_names(routes, [&](const auto& names) { return intersection(names, {a->hostname}); });
     }
-    if (routes.empty()) continue;
+    const std::vector<Node> all = routes;
     for (const std::string& h : hosts) {
+      routes = all;
+      if (a->mesh() && tls)  // of several names those that the host is
+        narrow_names(routes, [&](std::vector<std::string> names) {
+          if (names.size() > 1) std::erase_if(names, [&](const std::string& n) { return !hosts_match(h, n); });
+          return names;
+        });
       const std::string name = r.object.name + (tls ? "~tls~" : "~tcp~") + std::to_string(count++) + "~" + std::string(kAutogenerated);
       r.out.result.configs.push_back(derived_config("VirtualService", name, r.object.ns, route_notes(parent_note(r)),
-                                                    virtual_service(h, a->gateway_name, tls ? "tls" : "tcp", routes)));
+                                                    virtual_service(h, a->gateway_name, tls ? "tls" : "tcp", routes), r.object));
     }
   }
 }
@@ -683,12 +720,11 @@ void translate_route(const ApiWorld& w, const Config& object, ApiOutput& out, Pi
 }  // namespace
 
 void translate_routes(const ApiWorld& w, ApiOutput& out) {
-  for (const std::string_view kind : {"HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"}) {
-    Pieces pieces;
+  Pieces pieces;
+  for (const std::string_view kind : {"HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"})
     for (const Config& c : w.world.configs)
       if (c.kind == kind) translate_route(w, c, out, pieces);
-    merge_pieces(pieces, out.result);
-  }
+  merge_pieces(pieces, out.result);
 }
 
 }  // namespace sluice::plane

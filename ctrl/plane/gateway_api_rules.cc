@@ -341,8 +341,9 @@ void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
            .ns = cluster ? "" : text_or(metadata["namespace"], "default"),
            .document = {}};
   if (c.name.empty()) check_all.refuse(metadata.null() ? document : metadata, kind + " without metadata.name");
-  for (const char* f : {"name", "namespace"})  // they become names of files and hosts
-    if (const Node& n = metadata[f]; !is_object_name(n.text)) check_all.refuse(n, "'" + n.text + "' is no " + f + " of an object");
+  for (const std::string f : {"name", "namespace"})  // they become names of files and hosts
+    if (const Node& n = metadata[f]; !is_object_name(n.text) || (f == "namespace" && n.text.find('.') != std::string::npos))
+      check_all.refuse(n, "'" + n.text + "' is no " + f + " of an object");
   std::vector<std::string_view> top = {"apiVersion", "kind", "metadata", "spec", "status"};
   if (kind == "Secret") top = {"apiVersion", "kind", "metadata", "data", "stringData", "type", "immutable"};
   if (kind == "ConfigMap") top = {"apiVersion", "kind", "metadata", "data", "binaryData", "immutable"};

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "ctrl/plane/gateway_api_world.h"
+#include "ctrl/plane/view.h"
 
 namespace sluice::plane {
 namespace {
@@ -15,7 +16,8 @@ bool is_ip(const std::string& s) {
 
 // Where the gateway is reached, as Istio resolves it from services: every service with every port of a listener.
 struct Resolved {
-  std::set<std::string> internal, external, hosts, warnings;
+  std::set<std::string> internal, internal_ips, external, warnings;
+  std::set<std::string> hosts;  // without those whose address is pending
   bool usable = true;
 };
 
@@ -37,9 +39,10 @@ Resolved resolve(const ApiWorld& w, const ApiGateway& g) {
     for (const int64_t port : ports) {
       if (std::ranges::any_of(s->ports, [&](const auto& p) { return p.number == port; })) {
         r.internal.insert(host + ":" + std::to_string(port));
-        r.hosts.insert(host);
+        r.internal_ips.insert(s->internal.begin(), s->internal.end());
         r.external.insert(s->external.begin(), s->external.end());
         if (s->external.empty() && s->load_balancer) r.warnings.insert("address pending for hostname " + go_quoted(host));
+        else r.hosts.insert(host);
         continue;
       }
       std::set<std::string> hints;
@@ -93,7 +96,11 @@ Node gateway_status(const ApiWorld& w, const ApiGateway& g, std::span<const Node
   const auto acknowledged = size_t(std::ranges::count_if(nodes, [&](const NodeInfo& n) { return selects(g.selection, n); }));
   Node status = map_node();
   std::vector<std::string> addresses(r.external.begin(), r.external.end());
-  if (addresses.empty()) addresses.assign(r.hosts.begin(), r.hosts.end());
+  if (addresses.empty()) {  // those of the cluster: names, or as the annotation says
+    const Node& type = g.object->document["metadata"]["annotations"]["networking.istio.io/address-type"];
+    if (type && type.text != "Hostname") addresses.assign(r.internal_ips.begin(), r.internal_ips.end());
+    if (type.text != "IPAddress") addresses.insert(addresses.end(), r.hosts.begin(), r.hosts.end());
+  }
   if (!addresses.empty()) {
     Node list = list_node();
     for (const std::string& a : addresses)
@@ -182,6 +189,54 @@ std::string ObjectStatus::yaml() const {
   if (!ns.empty()) put(metadata, "namespace", text_node(ns));
   return to_yaml(
       map_node({{"apiVersion", text_node(api_version)}, {"kind", text_node(kind)}, {"metadata", std::move(metadata)}, {"status", status}}));
+}
+
+namespace {
+
+// "Accepted, not ResolvedRefs (BackendNotFound: ...)"; a condition that one wishes away is named when it is there.
+std::string said(const Node& conditions) {
+  std::string out;
+  for (const Node& c : conditions.items) {
+    const bool holds = c["status"].text == "True", bad = c["type"].text == "Conflicted";
+    if (bad && !holds) continue;
+    out += (out.empty() ? "" : ", ") + std::string(holds ? "" : "not ") + c["type"].text;
+    if (holds == bad) out += " (" + c["reason"].text + ": " + c["message"].text + ")";
+  }
+  return out;
+}
+
+std::string reference(const Node& r) {
+  std::string out = text_or(r["kind"], "Gateway") + " " + (r["namespace"] ? r["namespace"].text + "/" : "") + r["name"].text;
+  if (r["sectionName"]) out += "/" + r["sectionName"].text;
+  if (r["port"]) out += ":" + r["port"].text;
+  return out;
+}
+
+}  // namespace
+
+std::string gateway_api_text(std::span<const ObjectStatus> all) {
+  std::string out;
+  for (const ObjectStatus& o : all) {
+    const std::string own = said(o.status["conditions"]);
+    out += o.kind + " " + (o.ns.empty() ? "" : o.ns + "/") + o.name + (own.empty() ? "" : ": " + own) + "\n";
+    for (const Node& l : o.status["listeners"].items) {
+      const std::string& routes = l["attachedRoutes"].text;
+      out += "  listener " + l["name"].text + ": " + routes + (routes == "1" ? " route, " : " routes, ") + said(l["conditions"]) + "\n";
+    }
+    for (const auto& [list, ref] : {std::pair("parents", "parentRef"), std::pair("ancestors", "ancestorRef")})
+      for (const Node& p : o.status[list].items) out += "  " + reference(p[ref]) + ": " + said(p["conditions"]) + "\n";
+  }
+  return out;
+}
+
+std::string gateway_api_json(std::span<const ObjectStatus> all) {
+  Array list;
+  for (const ObjectStatus& o : all) {
+    Object metadata{{"name", o.name}};
+    metadata.set_if(!o.ns.empty(), "namespace", o.ns);
+    list.add(Object{{"apiVersion", o.api_version}, {"kind", o.kind}, {"metadata", metadata}, {"status", json_of(o.status)}});
+  }
+  return Json(list).text;
 }
 
 std::vector<ObjectStatus> gateway_api_status(const World& world, std::span<const NodeInfo> acknowledged) {

@@ -75,6 +75,7 @@ ApiWorld::ApiWorld(const World& w) : world(w), domain(w.mesh.domain) {
   for (const Config& c : w.configs) {
     if (c.derived) continue;
     objects_.emplace(key(c.kind, c.ns, c.name), &c);
+    if (c.kind == "ReferenceGrant") grants_.push_back(&c);
     if (c.kind == "Namespace") {
       const Node& l = c.labels();
       for (size_t i = 0; i < l.keys.size(); i++) namespaces_[c.name][l.keys[i].text] = l.items[i].text;
@@ -96,6 +97,9 @@ ApiWorld::ApiWorld(const World& w) : world(w), domain(w.mesh.domain) {
         for (const char* f : {"ip", "hostname"})
           if (i[f]) s.external.push_back(i[f].text);
       s.load_balancer = c.spec()["type"].text == "LoadBalancer";
+      s.internal = c.spec()["clusterIPs"].list();
+      if (s.internal.empty() && c.spec()["clusterIP"]) s.internal.push_back(c.spec()["clusterIP"].text);
+      std::erase(s.internal, "None");
       const auto at = std::pair(s.host, s.ns);
       services_.emplace(at, std::move(s));
     } else if (c.kind == "ServiceEntry") {
@@ -129,19 +133,19 @@ const Config* ApiWorld::object(std::string_view kind, const std::string& ns, con
   return it == objects_.end() ? nullptr : it->second;
 }
 
-bool ApiWorld::is_ours(const std::string& class_name) const {
-  if (const Config* c = object("GatewayClass", "", class_name)) return c->spec()["controllerName"].text == kGatewayController;
-  return class_name == "istio";
+std::string ApiWorld::controller(const std::string& class_name) const {
+  if (const Config* c = object("GatewayClass", "", class_name)) return c->spec()["controllerName"].text;
+  return std::string(class_name == "istio" ? kGatewayController : class_name == "istio-remote" ? kRemoteController : "");
 }
 
 bool ApiWorld::allowed(std::string_view from_kind, const std::string& from_ns, const ApiRef& to) const {
   if (from_ns == to.ns) return true;
-  for (const Config& g : world.configs) {
-    if (g.kind != "ReferenceGrant" || g.ns != to.ns) continue;
-    const bool from = std::ranges::any_of(g.spec()["from"].items, [&](const Node& f) {
+  for (const Config* g : grants_) {
+    if (g->ns != to.ns) continue;
+    const bool from = std::ranges::any_of(g->spec()["from"].items, [&](const Node& f) {
       return f["group"].text == kGatewayGroup && f["kind"].text == from_kind && f["namespace"].text == from_ns;
     });
-    if (from && std::ranges::any_of(g.spec()["to"].items, [&](const Node& t) {
+    if (from && std::ranges::any_of(g->spec()["to"].items, [&](const Node& t) {
           return t["group"].text == to.group && t["kind"].text == to.kind && (t["name"].null() || t["name"].text == to.name);
         }))
       return true;
@@ -237,11 +241,13 @@ Node conditions_node(const Conditions& conditions) {
   return out;
 }
 
-Config derived_config(std::string_view kind, std::string name, std::string ns, Node annotations, Node spec) {
+Config derived_config(std::string_view kind, std::string name, std::string ns, Node annotations, Node spec, const Config& of) {
   Config c{.kind = std::string(kind), .name = name, .ns = ns, .document = {}, .derived = true};
   Node metadata = map_node();
   if (!annotations.keys.empty()) put(metadata, "annotations", std::move(annotations));
-  put(metadata, "name", text_node(name));
+  if (const Node& created = of.document["metadata"]["creationTimestamp"]; !created.text.empty())
+    put(metadata, "creationTimestamp", created);
+  put(metadata, "name", text_node(name, &of.at()));
   put(metadata, "namespace", text_node(ns));
   c.document = map_node({{"apiVersion", text_node("networking.istio.io/v1")}, {"kind", text_node(kind)}});
   put(c.document, "metadata", std::move(metadata));
