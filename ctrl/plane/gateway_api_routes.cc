@@ -294,8 +294,7 @@ Node http_match(const Node& m) {
 
 Node redirect(const Node& f) {
   Node out = map_node();
-  // The API's default is 302, which a cluster's API server fills in before Istio reads it.
-  put(out, "redirectCode", number_node(f["statusCode"] ? f["statusCode"].integer() : 302));
+  if (f["statusCode"]) put(out, "redirectCode", number_node(f["statusCode"].integer()));  // else 302: redirect() in routes.cc
   if (f["hostname"]) put(out, "authority", text_node(f["hostname"].text, &f["hostname"]));
   if (f["scheme"]) put(out, "scheme", text_node(f["scheme"].text, &f["scheme"]));
   if (f["port"]) put(out, "port", number_node(f["port"].integer()));

@@ -449,5 +449,233 @@ TEST(GatewayApi, StatusFilesFollowAcknowledgementAndObjects) {
   fs::remove_all(dir);
 }
 
+// ---- after Istio's rules ----
+
+std::string convert(const std::string& yaml) {
+  const Loaded l = load_text(yaml, "f.yaml");
+  EXPECT_FALSE(has_errors(l.issues)) << render(l.issues);
+  std::string out;
+  for (const Config& c : translate_gateway_api(l.world).configs) out += "---\n" + object_yaml(c);
+  return out;
+}
+Node status_of(const std::string& yaml, const std::string& kind, const std::string& name, std::span<const NodeInfo> nodes = {}) {
+  const Loaded l = load_text(yaml, "f.yaml");
+  EXPECT_FALSE(has_errors(l.issues)) << render(l.issues);
+  for (ObjectStatus& s : gateway_api_status(l.world, nodes))
+    if (s.kind == kind && s.name == name) return s.status;
+  ADD_FAILURE() << "no status of " << kind << " " << name;
+  return {};
+}
+// "Accepted True Accepted, ..." of conditions.
+std::string said(const Node& conditions) {
+  std::string out;
+  for (const Node& c : conditions.items) out += c["type"].text + " " + c["status"].text + " " + c["reason"].text + "; ";
+  return out;
+}
+size_t count(const std::string& text, const std::string& what) {
+  size_t n = 0;
+  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += what.size()) n++;
+  return n;
+}
+std::string grpc(const std::string& rules) {
+  std::string s = route(rules);
+  s.replace(s.find("HTTPRoute"), 9, "GRPCRoute");
+  s.replace(s.find("name: r,"), 8, "name: gr,");
+  return s;
+}
+std::string tls_route(const std::string& hosts, const std::string& parent, const std::string& backends = "[{name: web, port: 80}]") {
+  return "---\napiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TLSRoute\nmetadata: {name: t, namespace: shop}\nspec:\n  parentRefs: "
+         "[" +
+         parent + "]\n" + (hosts.empty() ? "" : "  hostnames: " + hosts + "\n") + "  rules: [{backendRefs: " + backends + "}]\n";
+}
+
+TEST(GatewayApi, HttpAndGrpcRoutesOfOneHostAreOneListInOneOrder) {
+  const std::string yaml = kService + kGateway + kWeb +
+                           route("  - matches: [{path: {value: /a.B}}]\n    backendRefs: [{name: web, port: 80}]\n") +
+                           grpc("  - matches: [{method: {service: a.B, method: C}}]\n    backendRefs: [{name: web, port: 80}]\n");
+  EXPECT_EQ(count(convert(yaml), "kind: VirtualService"), 1u);
+  const Json r = answer(yaml).routes.at("http.8080");
+  EXPECT_LT(r.text.find("\"path\":\"/a.B/C\""), r.text.find("\"pathSeparatedPrefix\":\"/a.B\"")) << r.text;
+}
+
+TEST(GatewayApi, ATlsRouteIsNarrowedToTheListenersHostname) {
+  const std::string listener =
+      "  - {name: p, port: 443, protocol: TLS, hostname: '*.shop.example', tls: {mode: Passthrough}, allowedRoutes: {namespaces: {from: "
+      "All}}}\n";
+  const std::string yaml =
+      kService + kGateway + listener + kWeb + tls_route("['*.example', x.other]", "{name: g, namespace: edge, sectionName: p}");
+  const Json l = answer(yaml).listeners.at("0.0.0.0_443");
+  EXPECT_TRUE(holds(l, "\"serverNames\":[\"*.shop.example\"]")) << l.text;
+  EXPECT_FALSE(holds(l, "other")) << l.text;
+}
+
+TEST(GatewayApi, ATlsRouteOfTheMeshIsEachHostsOwn) {
+  const std::string entry =
+      "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: shop}\nspec:\n  hosts: [a.example, "
+      "b.example]\n  resolution: STATIC\n  ports: [{number: 443, name: tls, protocol: TLS}]\n";
+  const std::string parent = "{group: networking.istio.io, kind: ServiceEntry, name: e, port: 443}";
+  std::string out = convert(entry + kWeb + tls_route("", parent));
+  EXPECT_EQ(count(out, "    - sniHosts:\n      - a.example\n      port: 443\n"), 1u) << out;
+  EXPECT_EQ(count(out, "    - sniHosts:\n      - b.example\n      port: 443\n"), 1u) << out;
+  // One that closes the connection has no match, and gets none from the port.
+  out = convert(entry + kWeb + tls_route("", parent, "[{name: web, port: 80, weight: 0}]"));
+  EXPECT_EQ(count(out, "zero-weight"), 2u) << out;
+  EXPECT_EQ(count(out, "port: 443"), 0u) << out;
+}
+
+TEST(GatewayApi, ARouteThatCannotBeMadeLeavesAServiceWithoutRoutes) {
+  const std::string out =
+      convert(kService + kGateway + "  - {name: t, port: 90, protocol: TCP, allowedRoutes: {namespaces: {from: All}}}\n" +
+              "---\napiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {name: t, namespace: shop}\nspec:\n  "
+              "parentRefs: [{name: g, namespace: edge, sectionName: t}]\n  rules: [{backendRefs: [{name: a.b, port: 80}]}]\n");
+  EXPECT_EQ(count(out, "kind: VirtualService"), 1u) << out;
+  EXPECT_EQ(count(out, "tcp:"), 0u) << out;
+}
+
+TEST(GatewayApi, AHeaderValueThatNoMessageCanCarryIsAnInvalidFilter) {
+  const std::string yaml =
+      kService + kGateway + kWeb +
+      route(
+          "  - filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: \"a\\nb\"}]}}]\n    "
+          "backendRefs: [{name: web, port: 80}]\n");
+  EXPECT_EQ(said(status_of(yaml, "HTTPRoute", "r")["parents"].items[0]["conditions"]),
+            "Accepted True Accepted; ResolvedRefs False InvalidFilter; ");
+  EXPECT_EQ(count(convert(yaml), "VirtualService"), 0u);
+}
+
+TEST(GatewayApi, WhatIsZeroOrEmptyIsNotSaid) {
+  const std::string out = convert(
+      kService + kGateway + kWeb +
+      route("  - filters: [{type: RequestMirror, requestMirror: {percent: 0, backendRef: {name: web, port: 80}}}, {type: CORS, cors: "
+            "{allowOrigins: ['http://localhost:*', 'https://*.example']}}]\n    backendRefs: [{name: web, port: 80}]\n"
+            "  - matches: [{path: {value: /r}}]\n    filters: [{type: RequestRedirect, requestRedirect: {hostname: h.example}}]\n"));
+  EXPECT_EQ(count(out, "percentage: {}"), 1u) << out;
+  EXPECT_EQ(count(out, "- prefix: \"http://localhost:\""), 1u) << out;
+  EXPECT_EQ(count(out, "redirectCode"), 0u) << out;
+}
+
+TEST(GatewayApi, TheApisDefaultsAndPortsHoldForWhatIsServed) {
+  const std::string r =
+      answer(kService + kGateway + kWeb +
+             route("  - matches: [{path: {value: /full}}]\n    filters: [{type: RequestRedirect, requestRedirect: {path: {type: "
+                   "ReplaceFullPath, replaceFullPath: /x}}}]\n"
+                   "  - matches: [{path: {value: /foo}}]\n    filters: [{type: RequestRedirect, requestRedirect: {path: {type: "
+                   "ReplacePrefixMatch, replacePrefixMatch: /bar/}}}]\n"
+                   "  - matches: [{path: {value: /gone}}]\n    filters: [{type: RequestRedirect, requestRedirect: {path: {type: "
+                   "ReplacePrefixMatch, replacePrefixMatch: /}}}]\n"
+                   "  - matches: [{path: {value: /}}]\n    filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, "
+                   "replacePrefixMatch: /under}}}]\n    backendRefs: [{name: web, port: 80}]\n"))
+          .routes.at("http.8080")
+          .text;
+  EXPECT_EQ(count(r, "\"responseCode\":\"FOUND\""), 3u) << r;
+  EXPECT_EQ(count(r, "portRedirect"), 0u) << "80 is what clients name; 8080 is the node's own\n" << r;
+  EXPECT_EQ(count(r, "\"name\":\"*:80\""), 1u) << r;
+  EXPECT_EQ(count(r, "\"prefixRewrite\":\"/bar\""), 1u) << r;
+  EXPECT_EQ(count(r, R"x("regexRewrite":{"pattern":{"regex":"^\\/gone(/?)(.*)"},"substitution":"/\\2"})x"), 1u) << r;
+  EXPECT_EQ(count(r, "\"prefixRewrite\":\"/under/\""), 1u) << r;
+  EXPECT_EQ(count(r, "PREFIX()"), 0u) << r;
+}
+
+TEST(GatewayApi, OneGoodCertificateOfTwoIsEnoughAndTheOtherIsWarnedOf) {
+  const std::string good = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: edge}\nstringData:\n  tls.crt: |\n" +
+                           pair().certificate + "  tls.key: |\n" + pair().key;
+  const std::string yaml =
+      kService + kGateway + "  - {name: s, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: c}, {name: none}]}}\n" + good;
+  EXPECT_EQ(said(status_of(yaml, "Gateway", "g", std::array{kEdge})["listeners"].items[1]["conditions"]),
+            "Accepted True Accepted; Conflicted False NoConflicts; Programmed True Programmed; ResolvedRefs True ResolvedRefs; ");
+  const Loaded l = load_text(yaml, "f.yaml");
+  ASSERT_EQ(l.issues.size(), 1u) << render(l.issues);
+  EXPECT_NE(l.issues[0].message.find("secret edge/none not found"), std::string::npos);
+}
+
+TEST(GatewayApi, ARemoteGatewayIsAcceptedAndNotServed) {
+  std::string yaml = kService + kGateway;
+  yaml.replace(yaml.find("gatewayClassName: istio"), 23, "gatewayClassName: istio-remote");
+  const Node s = status_of(yaml, "Gateway", "g");
+  EXPECT_EQ(said(s["conditions"]), "Accepted True Accepted; Programmed True Programmed; ");
+  EXPECT_EQ(s["addresses"].items[0]["value"].text, "in");
+  EXPECT_TRUE(answer(yaml).listeners.empty());
+}
+
+TEST(GatewayApi, AnAddressThatIsPendingIsNotReportedAndTheClustersAreOnDemand) {
+  std::string yaml = kService + kGateway;
+  yaml.replace(yaml.find("  selector: {app: in}"), 21, "  selector: {app: in}\n  type: LoadBalancer\n  clusterIP: 10.9.9.9");
+  Node s = status_of(yaml, "Gateway", "g", std::array{kEdge});
+  EXPECT_TRUE(s["addresses"].null());
+  EXPECT_EQ(said(s["conditions"]), "Accepted True Accepted; Programmed False AddressNotAssigned; ");
+  yaml.replace(yaml.find("  type: LoadBalancer\n"), 21, "");
+  yaml.replace(yaml.find("{name: g, namespace: edge}"), 26,
+               "{name: g, namespace: edge, annotations: {networking.istio.io/address-type: IPAddress}}");
+  s = status_of(yaml, "Gateway", "g", std::array{kEdge});
+  ASSERT_EQ(s["addresses"].items.size(), 1u);
+  EXPECT_EQ(s["addresses"].items[0]["value"].text, "10.9.9.9");
+}
+
+TEST(GatewayApi, TheOlderOfTwoBackendTlsPoliciesHasTheTarget) {
+  const auto policy = [](const char* name, const char* created, const char* host) {
+    return std::string("---\napiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: ") + name +
+           ", namespace: shop, creationTimestamp: '" + created +
+           "'}\nspec:\n  targetRefs: [{group: \"\", kind: Service, name: web}]\n  validation: {hostname: " + host +
+           ", wellKnownCACertificates: System}\n";
+  };
+  const std::string yaml =
+      kWeb + policy("a", "2026-02-01T00:00:00Z", "late.example") + policy("b", "2026-01-01T00:00:00Z", "early.example");
+  EXPECT_EQ(said(status_of(yaml, "BackendTLSPolicy", "a")["ancestors"].items[0]["conditions"]),
+            "Accepted False Conflicted; ResolvedRefs True ResolvedRefs; ");
+  EXPECT_EQ(said(status_of(yaml, "BackendTLSPolicy", "b")["ancestors"].items[0]["conditions"]),
+            "Accepted True Accepted; ResolvedRefs True ResolvedRefs; ");
+  const std::string out = convert(yaml);
+  EXPECT_EQ(count(out, "sni: early.example"), 1u) << out;
+  EXPECT_EQ(count(out, "late.example"), 0u) << out;
+}
+
+TEST(GatewayApi, OfTwoGatewaysTheOlderKeepsATlsHost) {
+  const std::string secret_yaml = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: edge}\nstringData:\n  tls.crt: |\n" +
+                                  pair().certificate + "  tls.key: |\n" + pair().key;
+  const auto gateway = [](const char* name, const char* created) {
+    return std::string("---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: ") + name +
+           ", namespace: edge, creationTimestamp: '" + created +
+           "'}\nspec:\n  gatewayClassName: istio\n  addresses: [{type: Hostname, value: in}]\n  listeners:\n  - {name: s, port: 443, "
+           "protocol: "
+           "HTTPS, hostname: a.example, tls: {certificateRefs: [{name: c}]}}\n";
+  };
+  const Answer a = answer(kService + secret_yaml + gateway("a", "2026-02-01T00:00:00Z") + gateway("b", "2026-01-01T00:00:00Z"));
+  EXPECT_TRUE(a.routes.contains("https.443.default.b~istio-autogenerated-k8s-gateway~s.edge"));
+  EXPECT_EQ(a.routes.size(), 1u);
+}
+
+TEST(GatewayApi, StatusIsALineAnObjectListenerAndParentForPeople) {
+  const Loaded l = load_text(kService + kGateway + route("  - backendRefs: [{name: none, port: 80}]\n"), "f.yaml");
+  EXPECT_EQ(
+      gateway_api_text(gateway_api_status(l.world, {})),
+      "Gateway edge/g: Accepted, not Programmed (Pending: Waiting for a gateway to acknowledge this version)\n"
+      "  listener http: 1 route, Accepted, not Programmed (Pending: Waiting for a gateway to acknowledge this version), ResolvedRefs\n"
+      "HTTPRoute shop/r\n"
+      "  Gateway edge/g: Accepted, not ResolvedRefs (BackendNotFound: backend(none.shop.svc.cluster.local) not found)\n");
+  const std::string json = gateway_api_json(gateway_api_status(l.world, {}));
+  EXPECT_NE(json.find(R"("attachedRoutes":1)"), std::string::npos) << json;
+  EXPECT_EQ(gateway_api_text({}), "");
+}
+
+TEST(GatewayApi, StatusFilesAreTakenOverAfterARestart) {
+  char name[] = "/tmp/sluice-status-XXXXXX";
+  const fs::path dir = ::mkdtemp(name);
+  const auto world = [](const std::string& yaml) { return std::make_shared<const World>(load_text(yaml, "f.yaml").world); };
+  const auto both = world(kService + kGateway + route("  - {}\n"));
+  EXPECT_EQ(StatusFiles(dir.string()).update(both, {}), "");
+  std::string text = slurp(dir / "Gateway.edge.g.yaml");
+  const std::string now = text.substr(text.find("lastTransitionTime: ") + 21, 20);
+  for (size_t at; (at = text.find(now)) != std::string::npos;) text.replace(at, 20, "2001-02-03T04:05:06Z");
+  std::ofstream(dir / "Gateway.edge.g.yaml") << text;
+  std::ofstream(dir / "mine.yaml") << "x";
+  StatusFiles files(dir.string());
+  EXPECT_EQ(files.update(world(kService + kGateway), std::array{kEdge}), "");
+  EXPECT_FALSE(fs::exists(dir / "HTTPRoute.shop.r.yaml")) << "its object is gone";
+  EXPECT_TRUE(fs::exists(dir / "mine.yaml"));
+  text = slurp(dir / "Gateway.edge.g.yaml");
+  EXPECT_EQ(count(text, "2001-02-03T04:05:06Z"), 4u) << "Accepted twice, Conflicted, ResolvedRefs; Programmed is new\n" << text;
+  fs::remove_all(dir);
+}
+
 }  // namespace
 }  // namespace sluice::plane

@@ -23,6 +23,7 @@ std::vector<std::string> sanitized_hosts(const Node& server, const std::string& 
 void add_servers(const Config& gateway, View& v) {
   for (const Node& n : gateway.spec()["servers"].items) {
     Server s{.gateway = &gateway, .node = &n, .port = uint32_t(n["port"]["number"].integer())};
+    s.service_port = s.port;
     if (is_of_gateway_api(gateway) && (s.port = workload_port(gateway, v.node, s.port)) == 0) continue;
     s.port_name = n["port"]["name"].str();
     s.raw_protocol = n["port"]["protocol"].str();
@@ -97,7 +98,7 @@ bool claim_hosts(TakenHosts& taken, const std::vector<std::string>& hosts, const
 std::string Server::route_name() const {
   const std::string tail = bind.empty() ? "" : "." + bind;
   if (plain_http()) return "http." + std::to_string(port) + tail;
-  if (terminates_http()) return "https." + std::to_string(port) + "." + port_name + "." + gateway->name + "." + gateway->ns + tail;
+  if (terminates_http()) return "https." + std::to_string(service_port) + "." + port_name + "." + gateway->name + "." + gateway->ns + tail;
   return {};
 }
 
