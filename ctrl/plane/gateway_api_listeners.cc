@@ -354,6 +354,10 @@ void translate_listeners(const ApiWorld& w, ApiOutput& out) {
     ApiGateway g = b.addresses();
     if (!g.services.empty())
       for (const Node& l : c.spec()["listeners"].items) g.listeners.push_back(b.listener(l));
+    for (ApiListener& l : g.listeners)
+      for (const ApiListener& other : g.listeners)
+        if (other.parent.port == l.parent.port && other.parent.protocol == l.parent.protocol && other.parent.hostname != l.parent.hostname)
+          l.other_hostnames.insert(other.parent.hostname);
     g.selection = b.selection(g);
     find_conflicts(g, out.result);
     for (const ApiListener& l : g.listeners)

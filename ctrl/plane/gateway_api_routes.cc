@@ -18,7 +18,6 @@ struct Attachment {
   std::string key;                        // by which Istio sorts and collapses references
   const ApiListener* listener = nullptr;  // null: the mesh
   std::string gateway_name = "mesh", hostname;
-  std::set<std::string> other_hostnames;  // of listeners of the same port and protocol
   Error denied;
   bool mesh() const { return listener == nullptr; }
 };
@@ -105,10 +104,6 @@ std::vector<Attachment> attachments(const Route& r) {
       Attachment x = a;
       x.listener = &l;
       x.gateway_name = l.parent.internal_name, x.hostname = l.parent.hostname;
-      for (const ApiListener& other : g->listeners)
-        if (&other != &l && other.parent.port == l.parent.port && other.parent.protocol == l.parent.protocol &&
-            other.parent.hostname != l.parent.hostname)
-          x.other_hostnames.insert(other.parent.hostname);
       x.denied = denial(r, x);
       all.push_back(std::move(x));
     }
@@ -121,7 +116,7 @@ std::vector<Attachment> attachments(const Route& r) {
 bool isolated(const Attachment& a, const std::string& host) {
   if (!a.hostname.empty() && !a.hostname.starts_with('*')) return false;
   if (!a.hostname.empty() && !hosts_match(host, a.hostname)) return true;
-  return std::ranges::any_of(a.other_hostnames, [&](const std::string& other) {
+  return std::ranges::any_of(a.listener->other_hostnames, [&](const std::string& other) {
     return a.hostname.size() <= other.size() && !other.empty() && host_subset(host, other);
   });
 }

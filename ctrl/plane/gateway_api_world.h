@@ -106,6 +106,7 @@ struct ApiListener {
   bool valid = true;
   Node server;
   size_t attached = 0;
+  std::set<std::string> other_hostnames;  // of listeners of the same port and protocol
 };
 struct ApiGateway {
   const Config* object = nullptr;

@@ -117,10 +117,11 @@ void finish(Loaded& l) {
   }
   sort_objects(l.world);
   if (!has_errors(l.issues)) {
+    const size_t written = l.world.configs.size();
     add_services(l.world, l.issues);
     check_references(l.world, l.issues);
     add_gateway_api_objects(l.world, l.issues);
-    sort_objects(l.world);
+    if (l.world.configs.size() != written) sort_objects(l.world);
   }
   std::ranges::stable_sort(l.issues, {}, [](const Issue& i) { return std::tie(i.file, i.line, i.column); });
 }
