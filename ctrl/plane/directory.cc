@@ -6,6 +6,7 @@
 #include <atomic>
 #include <fstream>
 
+#include "ctrl/plane/gateway_api.h"
 #include "ctrl/plane/object.h"
 #include "ctrl/plane/rules.h"
 
@@ -260,16 +261,46 @@ Loaded Directory::finish() {
     add(known.parts->issues);
     for (const auto& p : known.parts->parts) add(p->issues);
   }
+  const auto moved = [](const Config* c) { return c->kind != "ServiceEntry"; };  // places that the derived ones tell
+  if (shape_changed_ || std::ranges::any_of(come_, moved)) derive_ = true;
+  const auto sources = std::make_shared<const std::vector<std::shared_ptr<const void>>>(owners);
   world_.change(gone_, come_, std::move(owners));
   for (const std::string& name : twice_) {
     auto list = by_name_[name];
-    std::ranges::sort(list, {}, [](const Config* c) { return std::tie(c->source->file, c->at().line); });
+    std::ranges::sort(list, {}, [](const Config* c) { return std::tie(c->at().source->file, c->at().line); });
     for (size_t i = 1; i < list.size(); i++)
       out.issues.push_back(issue_at(list[i]->at(), name + " is there twice", "the other is at " + issue_at(list[0]->at(), "").place()));
   }
-  sort(out.issues);
   out.world = world_;
+  if (!has_errors(out.issues)) {
+    if (std::exchange(derive_, false)) derive(sources);
+    out.world.add(derived_);
+    add(derived_issues_);
+  }
+  sort(out.issues);
   return out;
+}
+
+// What Services and the Gateway API become.
+void Directory::derive(const std::shared_ptr<const void>& sources) {
+  std::unordered_map<std::string, std::shared_ptr<const Config>> before;
+  for (const auto& c : derived_) before.emplace(name_of(*c), c);
+  derived_.clear(), derived_issues_.clear();
+  World world = world_;
+  const auto adopt = [&](GatewayApi made) {
+    const size_t from = derived_.size();
+    for (Config& c : made.configs) {
+      c.order = order_of(c), c.source = sources;
+      const auto old = before.find(name_of(c));
+      c.id = old != before.end() && same_content(old->second->document, c.document) ? old->second->id : next_id();
+      c.shape = c.id;
+      derived_.push_back(std::make_shared<const Config>(std::move(c)));
+    }
+    world.add(std::span(derived_).subspan(from));
+    std::ranges::move(made.warnings, std::back_inserter(derived_issues_));
+  };
+  adopt(translate_services(world));
+  adopt(translate_gateway_api(world));
 }
 
 Loaded load_text(std::string text, std::string file, std::string mesh) {

@@ -35,6 +35,7 @@ class Directory {
   void put(const std::filesystem::path& path, std::shared_ptr<const Parts> parts);
   void read_mesh(bool again);
   Loaded finish();  // what was put takes effect
+  void derive(const std::shared_ptr<const void>& sources);
   std::shared_ptr<const Parts> parse(std::string shown, std::string text, const Parts* before);
   friend Loaded load_text(std::string, std::string, std::string);
 
@@ -46,8 +47,10 @@ class Directory {
   std::vector<Issue> own_issues_, mesh_issues_;
   int64_t mesh_stamp_[4] = {};
   std::vector<const Config*> gone_, come_;
-  World world_;
-  bool shape_changed_ = false;
+  World world_;                                         // what is written
+  std::vector<std::shared_ptr<const Config>> derived_;  // what is made of it (gateway_api.h)
+  std::vector<Issue> derived_issues_;
+  bool shape_changed_ = false, derive_ = false;
 };
 
 }  // namespace sluice::plane

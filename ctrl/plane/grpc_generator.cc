@@ -108,7 +108,7 @@ void add_port(const View& v, const MeshRoutes& routes, const Service& s, const S
     Config mesh;
     mesh.kind = "Gateway", mesh.name = "mesh", mesh.ns = x->config->ns;
     const Node none;
-    const Server server{.gateway = &mesh, .node = &none, .port = p.number, .protocol = "HTTP"};
+    const Server server{.gateway = &mesh, .node = &none, .port = p.number, .service_port = p.number, .protocol = "HTTP"};
     for (const Route& r : routes_of(v, *x, server)) list.add(r.json);
   } else {
     list.add(default_route(route, host_port));

@@ -1,6 +1,7 @@
 // One document as an object: its kind, name and fields checked.
 #include <algorithm>
 
+#include "ctrl/plane/gateway_api.h"
 #include "ctrl/plane/object.h"
 #include "ctrl/plane/rules.h"
 #include "ctrl/plane/schema.h"
@@ -17,9 +18,7 @@ constexpr std::pair<std::string_view, std::string_view> kKinds[] = {
     {"Telemetry", "telemetry.istio.io/"},         {"EnvoyFilter", "networking.istio.io/"}};
 constexpr std::string_view kLater[] = {"Sidecar", "WorkloadGroup", "ProxyConfig", "WasmPlugin"};
 
-}  // namespace
-
-std::shared_ptr<Config> read_object(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {
+std::shared_ptr<Config> read_istio(Node document, std::vector<Issue>& issues) {
   if (document.kind != Node::Kind::kMapping) {
     issues.push_back(issue_at(document, "a document must be a mapping with apiVersion, kind, metadata and spec"));
     return nullptr;
@@ -60,12 +59,22 @@ std::shared_ptr<Config> read_object(Node document, std::shared_ptr<const Source>
   const size_t before = issues.size();
   for (size_t i = 0; i < document.keys.size(); i++)
     if (document.keys[i].text == "spec") check_schema(document.items[i], c.kind, "spec", issues);
-  const std::string& made_at = metadata["creationTimestamp"].str();  // RFC 3339 in UTC: text order is time order
-  c.order = made_at.empty() ? "1" + c.ns + "/" + c.name : "0" + made_at + '\0' + c.name + '\0' + c.ns;
   c.document = std::move(document);
-  c.source = std::move(source);
   if (issues.size() == before) check_rules(c, issues);  // rules rely on types
   return made;
+}
+
+}  // namespace
+
+std::string order_of(const Config& c) {
+  const std::string& made_at = c.document["metadata"]["creationTimestamp"].str();  // RFC 3339 in UTC: text order is time order
+  return made_at.empty() ? "1" + c.ns + "/" + c.name : "0" + made_at + '\0' + c.name + '\0' + c.ns;
+}
+
+std::shared_ptr<Config> read_object(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {
+  auto c = is_gateway_api(document) ? read_gateway_api(std::move(document), issues) : read_istio(std::move(document), issues);
+  if (c != nullptr) c->order = order_of(*c), c->source = std::move(source);
+  return c;
 }
 
 Mesh read_mesh(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {

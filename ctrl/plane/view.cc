@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "ctrl/plane/gateway_api.h"
+
 namespace sluice::plane {
 std::optional<int> visibility(const Config& e, const std::string& ns) {
   const auto to = e.spec()["exportTo"].list();
@@ -90,6 +92,7 @@ std::string sni_name(uint32_t port, const std::string& subset, const std::string
 }
 
 std::string destination_cluster(const View& v, const Node& destination, const std::string& ns, uint32_t listener_port) {
+  if (destination["host"].str().empty()) return "UnknownService";  // a backend that the Gateway API does not allow
   const std::string host = full_host(destination["host"].str(), ns);
   uint32_t port = listener_port;
   if (destination["port"]) port = uint32_t(destination["port"]["number"].integer());
@@ -138,7 +141,7 @@ std::unique_ptr<const Virtual> virtual_of(const Config& c, uint64_t id, const st
   auto x = std::make_unique<Virtual>();
   x->config = c.shared_from_this(), x->id = id;
   for (const std::string& g : c.spec()["gateways"].list()) x->gateways.push_back(full_gateway(g, c.ns));
-  for (const std::string& h : c.spec()["hosts"].list()) x->hosts.push_back(full_host(h, c.ns));
+  for (const std::string& h : c.spec()["hosts"].list()) x->hosts.push_back(has_gateway_semantics(c) ? h : full_host(h, c.ns));
   add_http_routes(delegates, *x);
   for (const Node* r : x->http) add_named_hosts(*r, c.ns, x->destinations);
   for (const char* l4 : {"tls", "tcp"}) add_named_hosts(c.spec()[l4], c.ns, x->destinations);

@@ -14,9 +14,16 @@ const std::vector<const Config*>& World::of_kind(std::string_view kind) const {
   return it == by_kind_.end() ? kNone : it->second;
 }
 
-size_t World::size() const {
+std::vector<const Config*> World::all() const {
+  std::vector<const Config*> out;
+  for (const auto& [kind, list] : by_kind_) out.insert(out.end(), list.begin(), list.end());
+  std::ranges::stable_sort(out, {}, &Config::order);
+  return out;
+}
+
+size_t World::written() const {
   size_t n = 0;
-  for (const auto& [kind, list] : by_kind_) n += list.size();
+  for (const auto& [kind, list] : by_kind_) n += size_t(std::ranges::count(list, false, &Config::derived));
   return n;
 }
 
@@ -36,6 +43,13 @@ void World::change(const std::vector<const Config*>& gone, const std::vector<con
     list = std::move(merged);
   }
   owners_ = std::move(owners);  // last: what is gone may be owned by the old ones alone
+}
+
+void World::add(std::span<const std::shared_ptr<const Config>> more) {
+  std::vector<const Config*> come;
+  auto owners = owners_;
+  for (const auto& c : more) come.push_back(c.get()), owners.push_back(c);
+  change({}, come, std::move(owners));
 }
 
 Loaded load_directory(const std::filesystem::path& dir, const std::filesystem::path& mesh_file) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 
 #include "ctrl/plane/yaml.h"
 
@@ -13,7 +14,8 @@ namespace sluice::plane {
 struct Config : std::enable_shared_from_this<Config> {
   std::string kind, name, ns;
   Node document;
-  std::shared_ptr<const Source> source;  // where the document's nodes point
+  bool derived = false;                // made of the Gateway API (gateway_api.h), not read
+  std::shared_ptr<const void> source;  // keeps what the document's nodes point to
   uint64_t id = 0;                       // of its content, wherever it stands; never given to another content
   uint64_t shape = 0;                    // of a ServiceEntry: the same without its endpoints; else the id
   std::string order;                     // Istio's order of objects of one kind, as text
@@ -23,7 +25,7 @@ struct Config : std::enable_shared_from_this<Config> {
 };
 
 struct Mesh {
-  std::string access_log_file, access_log_format, trust_domain = "cluster.local", root_namespace = "istio-system";
+  std::string access_log_file, access_log_format, trust_domain = "cluster.local", domain = "cluster.local", root_namespace = "istio-system";
   std::vector<std::string> trust_domain_aliases;
   Node config;  // all of it
   std::shared_ptr<const Source> source;
@@ -35,9 +37,11 @@ class World {
  public:
   Mesh mesh;
   const std::vector<const Config*>& of_kind(std::string_view kind) const;  // in Istio's order
-  size_t size() const;
+  std::vector<const Config*> all() const;                                  // likewise
+  size_t written() const;                                                  // how many that are not derived
   // For its makers: what leaves and what comes, and who owns what is there then.
   void change(const std::vector<const Config*>& gone, const std::vector<const Config*>& come, std::vector<std::shared_ptr<const void>> owners);
+  void add(std::span<const std::shared_ptr<const Config>> more);
 
  private:
   std::map<std::string, std::vector<const Config*>, std::less<>> by_kind_;
