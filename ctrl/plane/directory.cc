@@ -36,13 +36,9 @@ void stamp_of(const fs::path& p, int64_t (&out)[4]) {
   out[2] = s.st_size, out[3] = int64_t(s.st_ino);
 }
 
-bool is_yaml(const fs::path& p) {
-  return (p.extension() == ".yaml" || p.extension() == ".yml") && !p.filename().string().starts_with('.');
-}
+bool is_yaml(const fs::path& p) { return (p.extension() == ".yaml" || p.extension() == ".yml") && !p.filename().string().starts_with('.'); }
 
-bool within(const fs::path& real, const fs::path& root) {
-  return std::ranges::mismatch(root, real).in1 == root.end();
-}
+bool within(const fs::path& real, const fs::path& root) { return std::ranges::mismatch(root, real).in1 == root.end(); }
 
 // At the lines that begin a document. A file with directives or explicit ends is one part: what they mean goes beyond a line.
 std::vector<std::pair<size_t, uint32_t>> cuts_of(std::string_view text) {
@@ -69,7 +65,8 @@ bool same_but_endpoints(const Node& a, const Node& b) {
   };
   const auto same = [](const auto& x, const auto& y) { return *x.first == *y.first && same_content(*x.second, *y.second); };
   // Whether there are any is a part of the shape: without endpoints a DNS entry stands for itself.
-  return a["spec"]["endpoints"].items.empty() == b["spec"]["endpoints"].items.empty() && std::ranges::equal(of(a, "spec"), of(b, "spec"), same) &&
+  return a["spec"]["endpoints"].items.empty() == b["spec"]["endpoints"].items.empty() &&
+         std::ranges::equal(of(a, "spec"), of(b, "spec"), same) &&
          std::ranges::equal(of(a["spec"], "endpoints"), of(b["spec"], "endpoints"), same);
 }
 
@@ -271,6 +268,7 @@ Loaded Directory::finish() {
     for (size_t i = 1; i < list.size(); i++)
       out.issues.push_back(issue_at(list[i]->at(), name + " is there twice", "the other is at " + issue_at(list[0]->at(), "").place()));
   }
+  if (shape_changed_) world_.shape = next_id();
   out.world = world_;
   if (!has_errors(out.issues)) {
     if (std::exchange(derive_, false)) derive(sources);
@@ -305,7 +303,7 @@ void Directory::derive(const std::shared_ptr<const void>& sources) {
 
 Loaded load_text(std::string text, std::string file, std::string mesh) {
   Directory d(file);
-  d.root_ = file;
+  d.root_ = file, d.shape_changed_ = true;
   if (!mesh.empty()) {
     const auto source = std::make_shared<const Source>(Source{"mesh.yaml", std::move(mesh)});
     for (Node& m : load_yaml(*source, d.mesh_issues_)) d.world_.mesh = plane::read_mesh(std::move(m), source, d.mesh_issues_);

@@ -36,7 +36,7 @@ Endpoint endpoint_of(const Node& spec, const Node& metadata_labels) {
 void add_services(View& v) {
   std::vector<std::pair<int, const ViewParts::Entry*>> seen;
   for (const Config* e : v.world.of_kind("ServiceEntry")) {
-    const auto& entry = v.parts->entries.get(Fingerprint().add(e->shape), [&] {
+    const auto& entry = v.parts->entries.get(memo_name(*e), Fingerprint().add(e->shape), [&] {
       ViewParts::Entry made{.owner = e->shared_from_this(), .services = {}};
       for (const Node& host : e->spec()["hosts"].items) made.services.push_back(service_of(*e, host.str()));
       return made;

@@ -167,7 +167,7 @@ void add_virtuals(View& v) {
     Fingerprint f;
     f.add(c->id);
     for (const Config* d : delegates) f.add(d->id);
-    const Virtual* x = v.parts->virtuals.get(f, [&] { return virtual_of(*c, f.word(), delegates); }).get();
+    const Virtual* x = v.parts->virtuals.get(memo_name(*c), f, [&] { return virtual_of(*c, f.word(), delegates); }).get();
     if (std::ranges::none_of(x->gateways, [&](const std::string& g) { return selected.contains(g); })) continue;
     seen.push_back({*rank, std::ranges::any_of(c->spec()["http"].items, [](const Node& r) { return r.has("delegate"); }), x});
   }

@@ -144,6 +144,7 @@ std::string sni_name(uint32_t port, const std::string& subset, const std::string
 std::string destination_cluster(const View& v, const Node& destination, const std::string& ns, uint32_t listener_port);
 Json json_of(const Node& n);  // of YAML as it stands: plain numbers and truth values are themselves, all else is text
 std::string config_path(const Config& c);
+inline std::string memo_name(const Config& c) { return c.ns + "/" + c.name + (c.derived ? "~" : ""); }  // one of its kind
 
 // A filter chain; by_tls: the listener has to look into the ClientHello for it.
 struct Chain {
@@ -162,8 +163,15 @@ Json originated_tls(const Node& tls, const std::vector<std::string>& service_nam
 Json metadata_exchange_tcp();
 
 // The parts of an answer, one file each.
-void translate_clusters(const View& v, Answer& out);
-void translate_listeners(const View& v, Answer& out);
+struct WantedService {
+  const Service* service = nullptr;
+  bool sni_dnat = false;  // as an AUTO_PASSTHROUGH server reaches it
+};
+std::vector<WantedService> wanted_services(const View& v);
+void translate_service(const View& v, const Service& s, bool sni_dnat, Answer& out);  // its clusters and endpoints
+void add_black_hole(const View& v, Answer& out);
+void translate_clusters(const View& v, Answer& out);   // all of that
+void translate_listeners(const View& v, Answer& out);  // without the routes
 Answer translate_for_grpc(const View& v);  // a Node with GENERATOR: grpc
 Json route_configuration(const View& v, const std::string& name, const std::vector<const Server*>& servers);
 std::vector<Patch> patches_of(const View& v);

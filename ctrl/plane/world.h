@@ -36,6 +36,7 @@ struct Mesh {
 class World {
  public:
   Mesh mesh;
+  uint64_t shape = 0;  // worlds of one shape differ in nothing but endpoints of ServiceEntries
   const std::vector<const Config*>& of_kind(std::string_view kind) const;  // in Istio's order
   std::vector<const Config*> all() const;                                  // likewise
   size_t written() const;                                                  // how many that are not derived
