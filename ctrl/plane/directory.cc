@@ -19,6 +19,8 @@ uint64_t next_id() {
   return ++last;
 }
 
+constexpr int64_t kTickNs = 100'000'000;  // of a file system's clock, and more
+
 std::optional<std::string> slurp(const fs::path& p) {
   std::ifstream in(p, std::ios::binary | std::ios::ate);
   if (!in) return {};
@@ -157,8 +159,11 @@ void Directory::look_at(const fs::path& path, bool again, std::set<fs::path>& se
   Known& known = files_[path];
   int64_t stamp[4];
   stamp_of(real, stamp);
-  if (!again && known.parts != nullptr && std::ranges::equal(stamp, known.stamp)) return;
+  if (!again && !known.hasty && known.parts != nullptr && std::ranges::equal(stamp, known.stamp)) return;
   std::ranges::copy(stamp, known.stamp);
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  known.hasty = now.tv_sec * 1'000'000'000 + now.tv_nsec - std::max(stamp[0], stamp[1]) < kTickNs;
   if (auto text = slurp(real)) put(path, parse(shown, std::move(*text), known.parts.get()));
   else wrong("cannot be read", "");
 }
@@ -186,16 +191,11 @@ void Directory::look_at_all(const std::set<fs::path>& again, std::set<fs::path>&
   for (const fs::path& f : found) look_at(f, again.contains(f), seen);
 }
 
-void Directory::read_mesh(bool again) {
-  int64_t stamp[4];
-  stamp_of(mesh_file_, stamp);
-  if (!again && std::ranges::equal(stamp, mesh_stamp_)) return;
-  std::ranges::copy(stamp, mesh_stamp_);
+void Directory::read_mesh() {
   mesh_issues_.clear();
   auto text = slurp(mesh_file_);
   if (!text) {
     mesh_issues_.push_back({.file = mesh_file_.string(), .message = "cannot be read", .remedy = "give the mesh configuration with --mesh"});
-    mesh_stamp_[0] = 0;
     return;
   }
   const auto source = std::make_shared<const Source>(Source{mesh_file_.string(), std::move(*text)});
@@ -224,7 +224,7 @@ Loaded Directory::load(const Changes& changes) {
   }
   for (const fs::path& path : named)
     if (!seen.contains(path)) look_at(path, true, seen);
-  if (!mesh_file_.empty()) read_mesh(changes.files.contains(mesh_file_));
+  if (!mesh_file_.empty()) read_mesh();
   return finish();
 }
 
