@@ -12,6 +12,7 @@
 #include "ctrl/plane/view.h"
 #include "envoy/config/core/v3/base.pb.h"
 #include "envoy/config/route/v3/route.pb.h"
+#include "envoy/service/discovery/v3/discovery.pb.h"
 
 namespace sluice::plane {
 namespace {
@@ -153,18 +154,41 @@ void ResourceTable::erase(std::string_view name) {
 
 std::string ResourceTable::version() const { return hex(sum_ ^ size()); }
 
-std::expected<std::unique_ptr<pb::Message>, std::string> parse_typed(int type, const Json& json) {
-  auto m = new_message(kTypeNames[type]);
-  // {"@type":"...", and the fields
-  const size_t comma = json.text.find(','), end = json.text.find('}');
-  if (auto ok = parse_json(Json::raw(comma < end ? "{" + json.text.substr(comma + 1) : "{}"), *m); !ok) return std::unexpected(ok.error());
-  return m;
+std::expected<std::vector<std::unique_ptr<pb::Message>>, std::string> parse_all(std::span<const NamedJson> all) {
+  std::vector<std::unique_ptr<pb::Message>> out;
+  out.reserve(all.size());
+  while (out.size() < all.size()) {
+    std::string text = "{\"resources\":[";
+    size_t end = out.size();
+    for (; end < all.size() && text.size() < kBatchBytes; end++) text.append(end > out.size() ? "," : "").append(all[end].json->text);
+    envoy::service::discovery::v3::DiscoveryResponse batch;
+    if (const auto status = pb::util::JsonStringToMessage(text + "]}", &batch); !status.ok()) {
+      if (end - out.size() == 1) return std::unexpected(*all[out.size()].name + ": " + std::string(status.message()));
+      for (size_t i = out.size(); i < end; i++)  // which of them is it
+        if (auto one = parse_all(all.subspan(i, 1)); !one) return one;
+      return std::unexpected(std::string(status.message()));
+    }
+    for (const pb::Any& any : batch.resources()) {
+      auto m = new_message(kTypeNames[all[out.size()].type]);  // once more, for a deterministic order of maps
+      if (!m->ParseFromString(any.value())) return std::unexpected(*all[out.size()].name + ": cannot be parsed");
+      out.push_back(std::move(m));
+    }
+  }
+  return out;
 }
 
-std::expected<void, std::string> parse_json(const Json& json, pb::Message& into) {
-  if (const auto status = pb::util::JsonStringToMessage(json.text, &into); !status.ok())
-    return std::unexpected(std::string(status.message()));
-  return {};
+std::expected<std::vector<std::string>, std::string> host_bytes(std::span<const Json> hosts) {
+  std::vector<std::string> out;
+  while (out.size() < hosts.size()) {
+    std::string text = "{\"virtualHosts\":[";
+    size_t end = out.size();
+    for (; end < hosts.size() && text.size() < kBatchBytes; end++) text.append(end > out.size() ? "," : "").append(hosts[end].text);
+    envoy::config::route::v3::RouteConfiguration batch;
+    if (const auto status = pb::util::JsonStringToMessage(text + "]}", &batch); !status.ok())
+      return std::unexpected(std::string(status.message()));
+    for (const auto& h : batch.virtual_hosts()) out.push_back(serialized(h));
+  }
+  return out;
 }
 
 ResourceTable::Shared entry_of(const std::string& name, const pb::Message& m, const ResourceTable* before, bool by_name_only) {
@@ -184,12 +208,12 @@ ResourceTable::Shared entry_of(const std::string& name, std::string bytes, const
 std::expected<Resources, std::string> to_resources(const Answer& a, const Resources* before) {
   const std::map<std::string, Json>* from[kTypes] = {&a.clusters, &a.endpoints, &a.listeners, &a.routes};
   Messages messages[kTypes];
+  std::vector<NamedJson> all;
   for (int t = 0; t < kTypes; t++)
-    for (const auto& [name, json] : *from[t]) {
-      auto m = parse_typed(t, json);
-      if (!m) return std::unexpected(name + ": " + m.error());
-      messages[t].emplace(name, std::move(*m));
-    }
+    for (const auto& [name, json] : *from[t]) all.push_back({t, &name, &json});
+  auto parsed = parse_all(all);
+  if (!parsed) return std::unexpected(parsed.error());
+  for (size_t i = 0; i < all.size(); i++) messages[all[i].type].emplace(*all[i].name, std::move((*parsed)[i]));
   if (auto patched = apply_patches(a.patches, messages[0], messages[2], messages[3]); !patched) return std::unexpected(patched.error());
   if (a.for_grpc)
     for (auto& [name, m] : messages[3]) in_older_fields(static_cast<envoy::config::route::v3::RouteConfiguration&>(*m));

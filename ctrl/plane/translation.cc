@@ -14,7 +14,6 @@ namespace {
 enum { kCluster, kEndpoint, kListener, kRoute };
 using Done = std::expected<void, std::string>;
 using envoy::config::route::v3::RouteConfiguration;
-using envoy::config::route::v3::VirtualHost;
 
 // The EnvoyFilters of a node by what they patch.
 struct PatchesByTarget {
@@ -52,13 +51,15 @@ struct KeptList : RouteList {
 
 // Before and behind its virtual hosts, as a RouteConfiguration is serialized: its name is field 1, they are field 2.
 std::expected<std::string, std::string> join_hosts(const std::string& name, const std::vector<const std::string*>& hosts) {
-  auto frame = parse_typed(kRoute, route_configuration(name, {}));
+  const Json json = route_configuration(name, {});
+  const auto frame = parse_all(std::array{NamedJson{kRoute, &name, &json}});
   if (!frame) return std::unexpected(frame.error());
+  auto& rest = static_cast<RouteConfiguration&>(*(*frame)[0]);
   RouteConfiguration head;
   head.set_name(name);
-  static_cast<RouteConfiguration&>(**frame).clear_name();
+  rest.clear_name();
   std::string out = serialized(head);
-  const std::string tail = serialized(**frame);
+  const std::string tail = serialized(rest);
   size_t size = out.size() + tail.size();
   for (const std::string* h : hosts) size += h->size() + 6;
   out.reserve(size);
@@ -94,7 +95,15 @@ struct Translation::State {
  private:
   Done look_at(const Service& s, bool sni_dnat, Memo<Group>::Slot& slot);
   Fingerprint print_of(const Service& s, bool sni_dnat) const;
-  Done take(const Answer& a, Group& g);  // clusters and endpoints, in the place of what the group had
+  // Clusters and endpoints take the place of what the group had: once convert() was called, which take() does when there is much.
+  struct Remade {
+    Answer answer;
+    Group* group;
+  };
+  Done take(Answer a, Group& g);
+  Done convert();
+  std::vector<Remade> remade;
+  size_t remade_bytes = 0;
   Done translate_all_listeners();
   Done translate_routes(const std::string& name, const std::vector<const Server*>& servers);
   Fingerprint print_of(const Virtual& x, const Server& s) const;
@@ -121,23 +130,37 @@ Fingerprint Translation::State::print_of(const Service& s, bool sni_dnat) const 
   return f;
 }
 
-Done Translation::State::take(const Answer& a, Group& g) {
-  Messages messages[2], none, also_none;
-  for (const int t : {kCluster, kEndpoint})
-    for (const auto& [name, json] : t == kCluster ? a.clusters : a.endpoints) {
-      auto m = parse_typed(t, json);
-      if (!m) return std::unexpected(name + ": " + m.error());
-      messages[t].emplace(name, std::move(*m));
+Done Translation::State::take(Answer a, Group& g) {
+  for (const auto* of : {&a.clusters, &a.endpoints})
+    for (const auto& [name, json] : *of) remade_bytes += json.text.size();
+  remade.push_back({std::move(a), &g});
+  return remade_bytes < kBatchBytes ? Done() : convert();
+}
+
+Done Translation::State::convert() {
+  std::vector<NamedJson> all;
+  for (const Remade& r : remade)
+    for (const int t : {kCluster, kEndpoint})
+      for (const auto& [name, json] : t == kCluster ? r.answer.clusters : r.answer.endpoints) all.push_back({t, &name, &json});
+  auto parsed = parse_all(all);
+  if (!parsed) return std::unexpected(parsed.error());
+  size_t next = 0;
+  for (const Remade& r : remade) {
+    Messages messages[2], none, also_none;
+    for (const int t : {kCluster, kEndpoint})
+      for (const auto& [name, json] : t == kCluster ? r.answer.clusters : r.answer.endpoints)
+        messages[t].emplace(name, std::move((*parsed)[next++]));
+    if (auto ok = apply_patches(patches.clusters, messages[kCluster], none, also_none); !ok) return ok;
+    for (const int t : {kCluster, kEndpoint}) {
+      std::vector<ResourceTable::Shared> now;
+      for (const auto& [name, m] : messages[t]) now.push_back(entry_of(name, *m, &tables[t]));
+      for (const auto& e : r.group->of[t])
+        if (!messages[t].contains(e->first)) tables[t].erase(e->first);
+      for (const auto& e : now) tables[t].put(e);
+      r.group->of[t] = std::move(now);
     }
-  if (auto ok = apply_patches(patches.clusters, messages[kCluster], none, also_none); !ok) return ok;
-  for (const int t : {kCluster, kEndpoint}) {
-    std::vector<ResourceTable::Shared> now;
-    for (const auto& [name, m] : messages[t]) now.push_back(entry_of(name, *m, &tables[t]));
-    for (const auto& e : g.of[t])
-      if (!messages[t].contains(e->first)) tables[t].erase(e->first);
-    for (const auto& e : now) tables[t].put(e);
-    g.of[t] = std::move(now);
   }
+  remade.clear(), remade_bytes = 0;
   return {};
 }
 
@@ -147,18 +170,18 @@ Done Translation::State::look_at(const Service& s, bool sni_dnat, Memo<Group>::S
   slot.of = f;
   Answer a;
   translate_service(*view, s, sni_dnat, a);
-  return take(a, slot.value);
+  return take(std::move(a), slot.value);
 }
 
 Done Translation::State::translate_all_listeners() {
   Answer a;
   translate_listeners(*view, a);
   Messages listeners, none, also_none;
-  for (const auto& [name, json] : a.listeners) {
-    auto m = parse_typed(kListener, json);
-    if (!m) return std::unexpected(name + ": " + m.error());
-    listeners.emplace(name, std::move(*m));
-  }
+  std::vector<NamedJson> all;
+  for (const auto& [name, json] : a.listeners) all.push_back({kListener, &name, &json});
+  auto parsed = parse_all(all);
+  if (!parsed) return std::unexpected(parsed.error());
+  for (size_t i = 0; i < all.size(); i++) listeners.emplace(*all[i].name, std::move((*parsed)[i]));
   if (auto ok = apply_patches(patches.listeners, none, listeners, also_none); !ok) return ok;
   ResourceTable table;
   for (const auto& [name, m] : listeners) table.put(entry_of(name, *m, &tables[kListener]));
@@ -201,6 +224,16 @@ Done Translation::State::translate_routes(const std::string& name, const std::ve
   Fingerprint all;
   all.add(patches.of_routes);
   std::vector<const std::string*> bytes;
+  std::vector<std::string*> changed;
+  std::vector<Json> jsons;
+  size_t size = 0;
+  const auto convert_hosts = [&]() -> Done {
+    auto made = host_bytes(jsons);
+    if (!made) return std::unexpected(name + ": " + made.error());
+    for (size_t i = 0; i < changed.size(); i++) *changed[i] = std::move((*made)[i]);
+    changed.clear(), jsons.clear(), size = 0;
+    return {};
+  };
   for (const PlannedHost& h : plan) {
     Fingerprint f;
     f.add(h.tls_only).add(h.blackhole).add(h.domains.size());
@@ -210,13 +243,15 @@ Done Translation::State::translate_routes(const std::string& name, const std::ve
     if (slot.of != f) {
       for (const RouteList* list : h.lists)
         if (list->routes.empty()) fill(const_cast<KeptList&>(static_cast<const KeptList&>(*list)), asked.at(list));
-      VirtualHost host;
-      if (auto ok = parse_json(virtual_host(h), host); !ok) return std::unexpected(name + ": " + ok.error());
-      slot.of = f, slot.value = serialized(host);
+      slot.of = f;
+      changed.push_back(&slot.value), jsons.push_back(virtual_host(h));
+      if ((size += jsons.back().text.size()) > kBatchBytes)
+        if (auto ok = convert_hosts(); !ok) return ok;
     }
     all.add(h.name).add(f);
     bytes.push_back(&slot.value);
   }
+  if (auto ok = convert_hosts(); !ok) return ok;
   for (const auto& [list, a] : asked) const_cast<RouteList*>(list)->routes = {};
   auto& slot = routes.slot(name);
   if (slot.of != all) {
@@ -254,10 +289,11 @@ Done Translation::State::whole(std::shared_ptr<const World> world, const NodeInf
     Answer a;
     add_black_hole(*view, a);
     black_hole.of = f;
-    if (auto ok = take(a, black_hole.value); !ok) return ok;
+    if (auto ok = take(std::move(a), black_hole.value); !ok) return ok;
   }
   for (const auto& [s, sni_dnat] : wanted_services(*view))
     if (auto ok = look_at(*s, sni_dnat, groups.slot(group_name(*s, sni_dnat))); !ok) return ok;
+  if (auto ok = convert(); !ok) return ok;
   groups.end_round([&](const Group& g) {
     for (const int t : {kCluster, kEndpoint})
       for (const auto& e : g.of[t]) tables[t].erase(e->first);
@@ -288,7 +324,7 @@ Done Translation::State::endpoints(std::shared_ptr<const World> world) {
     for (const bool sni_dnat : {false, true})
       if (auto* slot = groups.find(group_name(*s, sni_dnat)))
         if (auto ok = look_at(*s, sni_dnat, *slot); !ok) return ok;
-  return {};
+  return convert();
 }
 
 std::expected<Resources, std::string> Translation::State::answer() const {
