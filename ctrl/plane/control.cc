@@ -34,7 +34,8 @@ std::expected<std::unique_ptr<Control>, std::string> Control::start(ControlOptio
   if (has_errors(loaded.issues)) return std::unexpected(options.dir + " is not served before its errors are mended");
   const std::string what = count(loaded.world);
   if (auto ok = StatusFiles::usable(options.status_dir, options.dir); !ok) return std::unexpected(ok.error());
-  std::unique_ptr<Control> control(new Control(std::move(options), std::move(watch), std::move(directory), std::make_shared<const World>(std::move(loaded.world))));
+  std::unique_ptr<Control> control(
+      new Control(std::move(options), std::move(watch), std::move(directory), std::make_shared<const World>(std::move(loaded.world))));
   control->server_.on_acknowledgement([c = control.get()] { c->heard_ = true; });
   if (auto ok = control->server_.start(); !ok) return std::unexpected(ok.error());
   if (auto ok = control->open_admin(); !ok) return std::unexpected(ok.error());
@@ -94,8 +95,8 @@ void Control::poll(int wait_ms) {
   if (const std::string wrong = status_.update(world_, server_.acknowledged()); !wrong.empty()) options_.problems(wrong + "\n");
 }
 
-// Endpoints that moved are pushed at once: each is right by itself. Of anything else more may follow that belongs to it (a commit, a copy of
-// a folder), and a wrong directory may be one that is half written.
+// Endpoints that moved are pushed at once: each is right by itself. Of anything else more may follow that belongs to it (a commit, a copy
+// of a folder), and a wrong directory may be one that is half written.
 void Control::reload(const Changes& changes) {
   Loaded loaded = directory_->load(changes);
   const bool at_once = loaded.endpoints_only && !changes.all && !has_errors(loaded.issues);

@@ -288,7 +288,7 @@ void Directory::derive(const std::shared_ptr<const void>& sources) {
   const auto adopt = [&](GatewayApi made) {
     const size_t from = derived_.size();
     for (Config& c : made.configs) {
-      c.order = order_of(c), c.source = sources;
+      settle(c), c.source = sources;
       const auto old = before.find(name_of(c));
       c.id = old != before.end() && same_content(old->second->document, c.document) ? old->second->id : next_id();
       c.shape = c.id;

@@ -71,7 +71,7 @@ std::expected<std::string, std::string> join_hosts(const std::string& name, cons
     out.append(reinterpret_cast<const char*>(length), size_t(end - length));
     out += *h;
   }
-  return out + tail;
+  return std::move(out.append(tail));
 }
 
 }  // namespace
@@ -314,7 +314,7 @@ Done Translation::State::endpoints(std::shared_ptr<const World> world) {
   for (size_t i = 0; i < now.size(); i++) {
     if (old[i] == now[i]) continue;
     for (const std::string& host : now[i]->spec()["hosts"].list()) {
-      std::ranges::replace(view->entries[now[i]->ns + "/" + host], old[i], now[i]);
+      std::ranges::replace(view->entries.at(now[i]->ns + "/" + host), old[i], now[i]);
       if (old[i]->id == now[i]->id) continue;
       if (const Service* s = view->service(host); s != nullptr && s->ns == now[i]->ns) touched.push_back(s);
     }

@@ -172,7 +172,7 @@ class Scribe {
 TEST(Translation, IsThatOfAFreshStartAfterAnyEdits) {
   const char* given = std::getenv("SLUICE_EDIT_SEQUENCES");
   const char* first_given = std::getenv("SLUICE_EDIT_FIRST_SEED");
-  const uint64_t sequences = given == nullptr ? 40 : std::strtoull(given, nullptr, 10),
+  const uint64_t sequences = given == nullptr ? 400 : std::strtoull(given, nullptr, 10),
                  first = first_given == nullptr ? 1 : std::strtoull(first_given, nullptr, 10);
   char name[] = "/tmp/sluice-translation-XXXXXX";
   const std::string root = ::mkdtemp(name);
@@ -212,7 +212,7 @@ TEST(Translation, IsThatOfAFreshStartAfterAnyEdits) {
   std::cout << sequences << " sequences, first seed " << first << ": " << compared << " versions equal, " << only_endpoints
             << " of endpoints only; " << clusters << " clusters, " << hosts << " bytes of routes\n";
   EXPECT_GT(compared * 2, served);
-  if (sequences >= 40) EXPECT_GT(only_endpoints, 20u);
+  if (sequences >= 400) EXPECT_GT(only_endpoints, 500u);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // RDS: the virtual hosts of a route configuration, as istiod merges servers, VirtualServices and hosts.
 #include <algorithm>
+#include <unordered_map>
 
 #include "ctrl/plane/routes.h"
 
@@ -25,16 +26,18 @@ std::string lower(std::string s) {
   return s;
 }
 
-using Hosts = std::map<std::string, VirtualHost>;
-
-using Known = std::map<std::pair<std::string, const Config*>, const RouteList*>;
+using Hosts = std::unordered_map<std::string, VirtualHost>;
+using Known = std::map<std::pair<const Config*, const Config*>, const RouteList*>;  // by Gateway and VirtualService
 
 void add_server(const View& v, const Server& s, const RouteLists& lists, Known& known, Hosts& hosts) {
   const bool tls_only = (*s.node)["tls"]["httpsRedirect"].boolean();
+  std::map<std::string_view, std::vector<std::string>> open;  // to a namespace
   for (const Virtual* x : v.bound_to(s)) {
-    const auto both = intersection(hosts_for(s, x->config->ns), x->hosts);
+    const auto [own, is_first] = open.try_emplace(x->config->ns);
+    if (is_first) own->second = hosts_for(s, x->config->ns);
+    const auto both = intersection(own->second, x->hosts);
     if (both.empty()) continue;
-    const auto [at, is_new] = known.try_emplace({s.gateway_name(), x->config.get()});
+    const auto [at, is_new] = known.try_emplace({s.gateway, x->config.get()});
     if (is_new) at->second = lists(*x, s);
     if (at->second == nullptr) continue;
     for (const std::string& h : both) {
@@ -49,19 +52,20 @@ void add_server(const View& v, const Server& s, const RouteLists& lists, Known& 
 
 // Hosts with the very same routes become one virtual host, named after the first: exact before wildcard, longer before shorter.
 std::vector<VirtualHost*> collapsed(Hosts& hosts) {
-  std::vector<std::string> order;
-  for (const auto& [h, host] : hosts) order.push_back(h);
-  std::ranges::sort(order, more_specific);
+  std::vector<Hosts::value_type*> order;
+  order.reserve(hosts.size());
+  for (auto& entry : hosts) order.push_back(&entry);
+  std::ranges::sort(order, more_specific, [](const auto* e) -> const std::string& { return e->first; });
   std::map<std::vector<const RouteList*>, VirtualHost*> last;
   std::vector<VirtualHost*> out;
-  for (const std::string& h : order) {
-    VirtualHost& host = hosts[h];
+  for (auto* entry : order) {
+    VirtualHost& host = entry->second;
     VirtualHost*& same = last[host.lists];
     if (same != nullptr && same->tls_only == host.tls_only) {
-      same->domains.push_back(h);
+      same->domains.push_back(entry->first);
       continue;
     }
-    host.domains = {h};
+    host.domains = {entry->first};
     out.push_back(same = &host);
   }
   return out;

@@ -1,5 +1,5 @@
-// Watch: tells what changed under some paths (inotify on each folder), as it comes and without waiting for more: gather() does that. Thread:
-// one.
+// Watch: tells what changed under some paths (inotify on each folder), as it comes and without waiting for more: gather() does that.
+// Thread: one.
 #pragma once
 #include <map>
 #include <string>
@@ -16,8 +16,8 @@ class Watch {
   explicit Watch(std::vector<std::string> paths);  // files or folders; empty strings are ignored
   ~Watch();
   Watch(const Watch&) = delete;
-  // Waits at most wait_ms for a first change. A file of YAML that was written whole (closed, or renamed to where it is) is named; of anything
-  // else `all` is said. Files whose name begins with one dot are nobody's.
+  // Waits at most wait_ms for a first change. A file of YAML that was written whole (closed, or renamed to where it is) is named; of
+  // anything else `all` is said. Files whose name begins with one dot are nobody's.
   Changes changes(int wait_ms);
   // More of them, until it has been quiet for kQuietMs, at most kQuietMaxMs: what belongs together goes together.
   Changes gather();
