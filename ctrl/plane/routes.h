@@ -9,6 +9,7 @@ namespace sluice::plane {
 struct Route {
   Json json;
   bool catch_all = false;
+  const Node* from = nullptr;  // the match, or the rule without one; lives as long as the view
 };
 // In their order, up to the first that takes every request.
 std::vector<Route> routes_of(const View& v, const Virtual& x, const Server& s);

@@ -77,6 +77,26 @@ std::string name_with_port(const std::string& host, uint32_t port) {
 
 }  // namespace
 
+namespace {
+
+std::vector<const Route*> routes_in_order(const PlannedHost& h) {
+  std::vector<const Route*> all;
+  for (const RouteList* list : h.lists)
+    for (const Route& r : list->routes) all.push_back(&r);
+  std::ranges::stable_sort(all, {}, &Route::catch_all);
+  return all;
+}
+
+// The lists of a route configuration, made once.
+RouteLists lists_of(const View& v, std::deque<RouteList>& made) {
+  return [&](const Virtual& x, const Server& s) {
+    RouteList list{routes_of(v, x, s)};
+    return list.routes.empty() ? nullptr : &made.emplace_back(std::move(list));
+  };
+}
+
+}  // namespace
+
 std::vector<PlannedHost> plan_hosts(const View& v, const std::vector<const Server*>& servers, const RouteLists& lists) {
   Hosts hosts;
   Known known;
@@ -95,12 +115,8 @@ std::vector<PlannedHost> plan_hosts(const View& v, const std::vector<const Serve
 Json virtual_host(const PlannedHost& h) {
   Object o{{"name", h.name}, {"domains", strings(h.domains)}};
   if (h.blackhole) return o;
-  std::vector<const Route*> all;
-  for (const RouteList* list : h.lists)
-    for (const Route& r : list->routes) all.push_back(&r);
-  std::ranges::stable_sort(all, {}, &Route::catch_all);
   Array routes;
-  for (const Route* r : all) routes.add(r->json);
+  for (const Route* r : routes_in_order(h)) routes.add(r->json);
   return o.set_if(!routes.empty(), "routes", routes).set_if(h.tls_only, "requireTls", "ALL").set("includeRequestAttemptCount", true);
 }
 
@@ -112,13 +128,22 @@ Json route_configuration(const std::string& name, const Array& hosts) {
 
 Json route_configuration(const View& v, const std::string& name, const std::vector<const Server*>& servers) {
   std::deque<RouteList> made;
-  const auto hosts = plan_hosts(v, servers, [&](const Virtual& x, const Server& s) {
-    RouteList list{routes_of(v, x, s)};
-    return list.routes.empty() ? nullptr : &made.emplace_back(std::move(list));
-  });
   Array out;
-  for (const PlannedHost& h : hosts) out.add(virtual_host(h));
+  for (const PlannedHost& h : plan_hosts(v, servers, lists_of(v, made))) out.add(virtual_host(h));
   return route_configuration(name, out);
+}
+
+RoutePlaces route_places(const World& world, const NodeInfo& node) {
+  const View v = view_of(world, node);
+  for (const Patch& p : patches_of(v))
+    if (p.apply_to == "HTTP_ROUTE" || p.apply_to == "VIRTUAL_HOST" || p.apply_to == "ROUTE_CONFIGURATION") return {};
+  RoutePlaces out;
+  for (const auto& [name, servers] : v.routes) {
+    std::deque<RouteList> made;
+    for (const PlannedHost& h : plan_hosts(v, servers, lists_of(v, made)))
+      for (const Route* r : routes_in_order(h)) out[{name, h.name}].push_back(issue_at(*r->from, "").place());
+  }
+  return out;
 }
 
 }  // namespace sluice::plane
