@@ -256,11 +256,12 @@ int run(size_t services, size_t many, size_t edits) {
     });
     std::vector<double> translated;
     std::map<size_t, std::pair<int, int>> written;
+    int serial = 0;
     const auto edit = [&](int type, size_t i, Arrivals& arrivals, size_t nodes) {
       arrivals.reset();
       const size_t file = i * 7 % ((services + kPerFile - 1) / kPerFile);
       auto& [route, endpoint] = written[file];  // the one changes, the other stays
-      (type == 3 ? route : endpoint) = int(i) + 1;
+      (type == 3 ? route : endpoint) = ++serial;
       d.write(file, route, endpoint);
       const auto t = Clock::now();
       if (!arrivals.wait(type, nodes)) return -1.0;
