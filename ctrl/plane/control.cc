@@ -87,6 +87,7 @@ void Control::poll(int wait_ms) {
   const Changes changes = watch_->changes(wait_ms);
   const bool changed = !changes.none();
   if (changed) reload(changes);
+  else if (unsaid_) warn();
   if (options_.status_dir.empty()) return;
   // A gateway that went away says nothing: so each second, too.
   const auto now = std::chrono::steady_clock::now();
@@ -119,10 +120,15 @@ void Control::reload(const Changes& changes) {
   }
   server_.replace(world);
   options_.say("pushed: " + what);
-  if (at_once) return;
-  check_references(*world, loaded.issues);  // warnings delay nobody
-  sort(loaded.issues);
-  options_.problems(render(loaded.issues));
+  if (!at_once) unsaid_ = std::move(loaded.issues);
+}
+
+void Control::warn() {
+  std::vector<Issue> issues = std::move(*unsaid_);
+  unsaid_.reset();
+  check_references(*world_, issues);
+  sort(issues);
+  options_.problems(render(issues));
 }
 
 }  // namespace sluice::plane

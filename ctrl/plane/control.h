@@ -7,6 +7,7 @@
 #include <expected>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "ctrl/admin/server.h"
@@ -37,6 +38,7 @@ class Control {
  private:
   std::expected<void, std::string> open_admin();
   void reload(const Changes& changes);
+  void warn();  // of what leads nowhere, once nothing else is to do
   Control(ControlOptions options, std::unique_ptr<Watch> watch, std::unique_ptr<Directory> directory, std::shared_ptr<const World> world);
   const ControlOptions options_;
   std::shared_ptr<const World> world() const;
@@ -44,7 +46,8 @@ class Control {
   const std::unique_ptr<Directory> directory_;
   mutable std::mutex world_mutex_;  // the admin's thread looks at it
   std::shared_ptr<const World> world_;
-  std::atomic<bool> heard_{true};  // an acknowledgement or a refusal, since status was written
+  std::optional<std::vector<Issue>> unsaid_;  // of the world served: its other issues, while warn() is due
+  std::atomic<bool> heard_{true};             // an acknowledgement or a refusal, since status was written
   std::chrono::steady_clock::time_point status_at_{};
   Server server_;
   StatusFiles status_;

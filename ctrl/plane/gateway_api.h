@@ -24,8 +24,8 @@ bool is_gateway_api(const Node& document);
 // As read_object (object.h) does for Istio's kinds.
 std::shared_ptr<Config> read_gateway_api(Node document, std::vector<Issue>& issues);
 
-// What Istio makes of Services (ServiceEntries), and then of the Gateway API objects of a world that has them; `warnings` are the conditions
-// that are not as wished, at their places. Configs without id and order: those are Directory's to give.
+// What Istio makes of Services (ServiceEntries), and then of the Gateway API objects of a world that has them; `warnings` are the
+// conditions that are not as wished, at their places. Configs without id and order: those are Directory's to give.
 struct GatewayApi {
   std::vector<Config> configs;
   std::vector<Issue> warnings;

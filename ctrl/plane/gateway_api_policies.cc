@@ -191,7 +191,8 @@ void translate_policies(const ApiWorld& w, ApiOutput& out) {
       if (owner == nullptr || rank(*c) < rank(*owner)) owner = c;
     }
   Targets targets;
-  for (const Config* c : w.world.of_kind("BackendTLSPolicy")) out.statuses[c] = Policy{w, *c, out.result}.status(owners, targets, gateways_of);
+  for (const Config* c : w.world.of_kind("BackendTLSPolicy"))
+    out.statuses[c] = Policy{w, *c, out.result}.status(owners, targets, gateways_of);
   for (auto& [key, t] : targets) add_rule(w, t, out.result);
 }
 

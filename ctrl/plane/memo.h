@@ -58,6 +58,7 @@ class Memo {
     if (s.of != of) s.value = make(), s.of = of;
     return s.value;
   }
+  void touch(Slot& s) { s.round = round_; }  // as slot() does
   // Between rounds: what is there, or nullptr; not asked for by it.
   Slot* find(std::string_view name) {
     const auto at = values_.find(name);

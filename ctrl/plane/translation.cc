@@ -1,19 +1,16 @@
 #include "ctrl/plane/translation.h"
 
-#include <google/protobuf/io/coded_stream.h>
-
 #include <algorithm>
+#include <future>
 
-#include "ctrl/plane/messages.h"
-#include "ctrl/plane/routes.h"
-#include "envoy/config/route/v3/route.pb.h"
+#include "ctrl/plane/kept_routes.h"
+#include "ctrl/plane/view.h"
 
 namespace sluice::plane {
 namespace {
 
 enum { kCluster, kEndpoint, kListener, kRoute };
 using Done = std::expected<void, std::string>;
-using envoy::config::route::v3::RouteConfiguration;
 
 // The EnvoyFilters of a node by what they patch.
 struct PatchesByTarget {
@@ -44,36 +41,6 @@ struct Group {
   std::vector<ResourceTable::Shared> of[2];
 };
 std::string group_name(const Service& s, bool sni_dnat) { return sni_dnat ? s.host + "~" : s.host; }
-struct KeptList : RouteList {
-  Fingerprint of;
-  bool empty = true;
-};
-
-// Before and behind its virtual hosts, as a RouteConfiguration is serialized: its name is field 1, they are field 2.
-std::expected<std::string, std::string> join_hosts(const std::string& name, const std::vector<const std::string*>& hosts) {
-  const Json json = route_configuration(name, {});
-  const auto frame = parse_all(std::array{NamedJson{kRoute, &name, &json}});
-  if (!frame) return std::unexpected(frame.error());
-  auto& rest = static_cast<RouteConfiguration&>(*(*frame)[0]);
-  RouteConfiguration head;
-  head.set_name(name);
-  rest.clear_name();
-  std::string out = serialized(head);
-  const std::string tail = serialized(rest);
-  size_t size = out.size() + tail.size();
-  for (const std::string* h : hosts) size += h->size() + 6;
-  out.reserve(size);
-  constexpr char kTag = 2 << 3 | 2;
-  for (const std::string* h : hosts) {
-    out += kTag;
-    uint8_t length[5];
-    const uint8_t* end = google::protobuf::io::CodedOutputStream::WriteVarint32ToArray(uint32_t(h->size()), length);
-    out.append(reinterpret_cast<const char*>(length), size_t(end - length));
-    out += *h;
-  }
-  return std::move(out.append(tail));
-}
-
 }  // namespace
 
 struct Translation::State {
@@ -83,9 +50,7 @@ struct Translation::State {
   PatchesByTarget patches;
   std::unordered_map<std::string, Fingerprint> peers, workloads;  // by namespace
   Memo<Group> groups;                                             // by group_name(); "": the black hole
-  Memo<KeptList> lists;
-  Memo<std::string> hosts;  // VirtualHosts, serialized
-  Memo<ResourceTable::Shared> routes;
+  KeptRoutes routes;
   ResourceTable tables[kTypes];  // of clusters: without those that EnvoyFilters add
 
   Done whole(std::shared_ptr<const World> world, const NodeInfo& node, const TranslateOptions& options);
@@ -104,9 +69,9 @@ struct Translation::State {
   Done convert();
   std::vector<Remade> remade;
   size_t remade_bytes = 0;
+  Done translate_services();
   Done translate_all_listeners();
-  Done translate_routes(const std::string& name, const std::vector<const Server*>& servers);
-  Fingerprint print_of(const Virtual& x, const Server& s) const;
+  Done translate_routes();
 };
 
 Fingerprint Translation::State::print_of(const Service& s, bool sni_dnat) const {
@@ -173,6 +138,24 @@ Done Translation::State::look_at(const Service& s, bool sni_dnat, Memo<Group>::S
   return take(std::move(a), slot.value);
 }
 
+Done Translation::State::translate_services() {
+  auto& black_hole = groups.slot("");
+  if (const auto f = Fingerprint().add(base->mesh.id).add(patches.of_clusters); black_hole.of != f) {
+    Answer a;
+    add_black_hole(*view, a);
+    black_hole.of = f;
+    if (auto ok = take(std::move(a), black_hole.value); !ok) return ok;
+  }
+  for (const auto& [s, sni_dnat] : wanted_services(*view))
+    if (auto ok = look_at(*s, sni_dnat, groups.slot(group_name(*s, sni_dnat))); !ok) return ok;
+  if (auto ok = convert(); !ok) return ok;
+  groups.end_round([&](const Group& g) {
+    for (const int t : {kCluster, kEndpoint})
+      for (const auto& e : g.of[t]) tables[t].erase(e->first);
+  });
+  return {};
+}
+
 Done Translation::State::translate_all_listeners() {
   Answer a;
   translate_listeners(*view, a);
@@ -189,84 +172,15 @@ Done Translation::State::translate_all_listeners() {
   return {};
 }
 
-Fingerprint Translation::State::print_of(const Virtual& x, const Server& s) const {
-  const View& v = *view;
-  Fingerprint f;
-  f.add(v.world.mesh.id).add(x.id).add(s.service_port).add(s.has_tls());
-  const auto add = [&](const Service* to) { f.add(to == nullptr ? 0 : to->entry->shape); };
-  for (const std::string& host : x.destinations) {
-    const Service* to = v.service(host);
-    add(to), add(v.service(host, x.config->ns));
-    const Config* rule = to == nullptr ? nullptr : v.destination_rule(*to);
-    f.add(rule == nullptr ? 0 : rule->id);
+Done Translation::State::translate_routes() {
+  ResourceTable table;
+  for (const auto& [name, servers] : view->routes) {
+    auto entry = routes.update(*view, name, servers, patches.routes, patches.of_routes, tables[kRoute]);
+    if (!entry) return std::unexpected(name + ": " + entry.error());
+    table.put(std::move(*entry));
   }
-  return f;
-}
-
-Done Translation::State::translate_routes(const std::string& name, const std::vector<const Server*>& servers) {
-  struct Asked {
-    const Virtual* x;
-    const Server* s;
-  };
-  std::unordered_map<const RouteList*, Asked> asked;
-  const auto fill = [&](KeptList& list, const Asked& a) {
-    list.routes = routes_of(*view, *a.x, *a.s);
-    list.empty = list.routes.empty();
-  };
-  const auto plan = plan_hosts(*view, servers, [&](const Virtual& x, const Server& s) -> const RouteList* {
-    auto& slot = lists.slot(name + "|" + s.gateway_name() + "|" + memo_name(*x.config));
-    KeptList& list = slot.value;
-    const Asked a{&x, &s};
-    if (const Fingerprint f = print_of(x, s); slot.of != f) slot.of = list.of = f, fill(list, a);
-    asked.emplace(&list, a);
-    return list.empty ? nullptr : &list;
-  });
-  Fingerprint all;
-  all.add(patches.of_routes);
-  std::vector<const std::string*> bytes;
-  std::vector<std::string*> changed;
-  std::vector<Json> jsons;
-  size_t size = 0;
-  const auto convert_hosts = [&]() -> Done {
-    auto made = host_bytes(jsons);
-    if (!made) return std::unexpected(name + ": " + made.error());
-    for (size_t i = 0; i < changed.size(); i++) *changed[i] = std::move((*made)[i]);
-    changed.clear(), jsons.clear(), size = 0;
-    return {};
-  };
-  for (const PlannedHost& h : plan) {
-    Fingerprint f;
-    f.add(h.tls_only).add(h.blackhole).add(h.domains.size());
-    for (const std::string& d : h.domains) f.add(d);
-    for (const RouteList* list : h.lists) f.add(static_cast<const KeptList*>(list)->of);
-    auto& slot = hosts.slot(name + "|" + h.name);
-    if (slot.of != f) {
-      for (const RouteList* list : h.lists)
-        if (list->routes.empty()) fill(const_cast<KeptList&>(static_cast<const KeptList&>(*list)), asked.at(list));
-      slot.of = f;
-      changed.push_back(&slot.value), jsons.push_back(virtual_host(h));
-      if ((size += jsons.back().text.size()) > kBatchBytes)
-        if (auto ok = convert_hosts(); !ok) return ok;
-    }
-    all.add(h.name).add(f);
-    bytes.push_back(&slot.value);
-  }
-  if (auto ok = convert_hosts(); !ok) return ok;
-  for (const auto& [list, a] : asked) const_cast<RouteList*>(list)->routes = {};
-  auto& slot = routes.slot(name);
-  if (slot.of != all) {
-    auto joined = join_hosts(name, bytes);
-    if (!joined) return std::unexpected(name + ": " + joined.error());
-    if (!patches.routes.empty()) {
-      Messages messages, none, also_none;
-      auto rc = std::make_unique<RouteConfiguration>();
-      if (!rc->ParseFromString(*joined)) return std::unexpected(name + ": cannot be parsed");
-      messages.emplace(name, std::move(rc));
-      if (auto ok = apply_patches(patches.routes, none, also_none, messages); !ok) return ok;
-      joined = serialized(*messages.at(name));
-    }
-    slot.of = all, slot.value = entry_of(name, std::move(*joined), &tables[kRoute]);
-  }
+  routes.end_round();
+  tables[kRoute] = std::move(table);
   return {};
 }
 
@@ -284,28 +198,12 @@ Done Translation::State::whole(std::shared_ptr<const World> world, const NodeInf
   for (const auto& [ns, list] : view->workloads)
     for (const Config* c : list) workloads[ns].add(c->id);
 
-  auto& black_hole = groups.slot("");
-  if (const auto f = Fingerprint().add(base->mesh.id).add(patches.of_clusters); black_hole.of != f) {
-    Answer a;
-    add_black_hole(*view, a);
-    black_hole.of = f;
-    if (auto ok = take(std::move(a), black_hole.value); !ok) return ok;
-  }
-  for (const auto& [s, sni_dnat] : wanted_services(*view))
-    if (auto ok = look_at(*s, sni_dnat, groups.slot(group_name(*s, sni_dnat))); !ok) return ok;
-  if (auto ok = convert(); !ok) return ok;
-  groups.end_round([&](const Group& g) {
-    for (const int t : {kCluster, kEndpoint})
-      for (const auto& e : g.of[t]) tables[t].erase(e->first);
-  });
-  if (auto ok = translate_all_listeners(); !ok) return ok;
-  for (const auto& [name, servers] : view->routes)
-    if (auto ok = translate_routes(name, servers); !ok) return ok;
-  ResourceTable table;
-  for (const auto& [name, servers] : view->routes) table.put(routes.slot(name).value);
-  tables[kRoute] = std::move(table);
-  lists.end_round(), hosts.end_round(), routes.end_round();
-  return {};
+  // Two threads: the services' clusters and endpoints here, all else there. They share the view, which neither changes.
+  auto services = std::async(std::launch::async, [this] { return translate_services(); });
+  Done rest = translate_all_listeners();
+  if (rest) rest = translate_routes();
+  const Done first = services.get();
+  return first ? rest : first;
 }
 
 Done Translation::State::endpoints(std::shared_ptr<const World> world) {

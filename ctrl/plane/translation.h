@@ -5,7 +5,7 @@
 //   a route configuration                 its virtual hosts: their bytes, one after the other
 // Listeners are made anew each time: they are few, and depend on most kinds. Where nothing but endpoints changed (World::shape) only the
 // services that have them are looked at. The answer is that of to_resources(translate()), byte for byte (translation_test.cc).
-// Thread: one at a time.
+// Thread: one at a time; a whole update has a second one while it lasts.
 #pragma once
 #include "ctrl/plane/resource.h"
 

@@ -142,6 +142,8 @@ std::unique_ptr<const Virtual> virtual_of(const Config& c, uint64_t id, const st
   x->config = c.shared_from_this(), x->id = id;
   for (const std::string& g : c.spec()["gateways"].list()) x->gateways.push_back(full_gateway(g, c.ns));
   for (const std::string& h : c.spec()["hosts"].list()) x->hosts.push_back(has_gateway_semantics(c) ? h : full_host(h, c.ns));
+  x->of_hosts.add(c.ns);
+  for (const std::string& h : x->hosts) x->of_hosts.add(h);
   add_http_routes(delegates, *x);
   for (const Node* r : x->http) add_named_hosts(*r, c.ns, x->destinations);
   for (const char* l4 : {"tls", "tcp"}) add_named_hosts(c.spec()[l4], c.ns, x->destinations);

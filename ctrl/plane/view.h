@@ -72,6 +72,7 @@ struct Virtual {
   std::shared_ptr<const Config> config;
   uint64_t id = 0;                    // of its content and of its delegates'
   std::vector<std::string> hosts;     // full names
+  Fingerprint of_hosts;               // of these and the namespace
   std::vector<std::string> gateways;  // "ns/name"
   std::vector<const Node*> http;      // in `config`, or in `merged`
   std::deque<Node> merged;
