@@ -545,6 +545,23 @@ TEST_F(TcpActiveOpen, SourcePortsAreSpreadAndReplyToTheSameWorker) {  // RFC 605
   EXPECT_EQ(ports.size(), 40u);
 }
 
+TEST_F(TcpActiveOpen, AFinishBeforeTheAnswerLeavesAsSoonAsItIsOpen) {  // RFC 9293 3.10.4, SYN-SENT: nothing was sent
+  const StreamId id = begin_connect();
+  stack().finish(id);
+  EXPECT_EQ(sent(), "");
+  EXPECT_EQ(arrive({.flags = kSyn | kAck, .ack = 1, .options = mss(1460)}), "");
+  EXPECT_EQ(sent(), "FA 1 ack 1");
+  EXPECT_EQ(state(id), TcpState::kFinWait1);
+  EXPECT_EQ(events(), kOpened) << "it is not writable any more";
+  EXPECT_EQ(arrive({.seq = 1, .ack = 2, .payload = "half a conversation"}), "");
+  EXPECT_EQ(state(id), TcpState::kFinWait2);
+  EXPECT_EQ(read(id), "half a conversation");
+  EXPECT_EQ(arrive({.flags = kFin | kAck, .seq = 20, .ack = 2}), "");
+  EXPECT_EQ(stack().info(id).end, StreamEnd::kFinished);
+  stack().abort(id);
+  sent();
+}
+
 TEST_F(TcpActiveOpen, AbortAndCloseBeforeTheAnswerAreSilent) {
   stack().abort(begin_connect());
   stack().close(begin_connect());

@@ -82,13 +82,12 @@ void Stack::State::establish(Tcb& c) {
   c.backoff = c.unanswered = 0;
   c.send_syn = false;
   keepalive_restart(c);
-  if (c.detached) {  // closed while it was being opened
+  if (c.fin_queued) {  // finished or closed while it was being opened
     c.state = TcpState::kFinWait1;
-    c.end_at = now.mono_us + config.linger;
+    if (c.detached) c.end_at = now.mono_us + config.linger;
     mark_output(c);
-  } else {
-    event(c, kOpened | kWritable);
   }
+  event(c, c.fin_queued ? kOpened : kOpened | kWritable);
 }
 
 // A SYN or SYN-ACK had to go again. RFC 6298 5.7: the timer begins with 3 s until a sample says otherwise. RFC 5681 3.1: one segment.
