@@ -55,10 +55,6 @@ class World {
     config.time_wait = 600 * kSec;
     config.linger = 3000 * kSec;
     config.fin_wait2 = 3000 * kSec;
-    config.receive_window = 4096u << rng_.below(7);
-    config.timestamps = rng_.chance(0.8);
-    config.window_scale = rng_.chance(0.8);
-    config.mtu = rng_.chance(0.3) ? 600 : 1500;
     largest_rto_ = config.rto_max;
     for (unsigned s = 0; s < 2; s++) {
       tcp::Secrets secrets;
@@ -66,6 +62,11 @@ class World {
       secrets.table = {rng_.next(), rng_.next()};
       secrets.ports = {rng_.next(), rng_.next()};
       secrets.timestamps = {rng_.next(), rng_.next()};
+      // Each side has its own, so that every pair of offers is negotiated.
+      config.receive_window = 4096u << rng_.below(7);
+      config.timestamps = rng_.chance(0.8);
+      config.window_scale = rng_.chance(0.8);
+      config.mtu = rng_.chance(0.3) ? 600 : 1500;
       config.send_buffer = std::max(2 * kWritableLow, 32768u << rng_.below(4));
       stack_[s] = std::make_unique<tcp::Stack>(config, *pools_[s], drops_[s], secrets, now_);
     }
@@ -92,6 +93,7 @@ class World {
       client.to_send = up;
       client.to_receive = down;
       client.pause_percent = rng_.below(40);
+      client.lingers = rng_.chance(0.3);
       const bool both = rng_.chance(0.15);  // both sides open at once (RFC 9293 3.5, figure 8)
       const SocketAddress here{*IpAddress::parse("10.0.0.1"), uint16_t(both ? 2000 + i : 0)};
       const SocketAddress there = both ? SocketAddress{server.ip, uint16_t(3000 + i)} : server;
@@ -104,10 +106,15 @@ class World {
         other.to_send = down;
         other.to_receive = up;
         other.pause_percent = rng_.below(40);
+        other.lingers = rng_.chance(0.3);
         other.id = stack_[1]->connect(there, here, 3600 * kSec, now_);
         if (!other.id) return fail("connect");
         apps_[1].push_back(other);
         stack_[1]->set_cookie(other.id, apps_[1].size());
+      }
+      if (up == 0 && rng_.chance(0.5)) {  // nothing to say: finishes before the answer
+        stack_[0]->finish(client.id);
+        client.finished = true;
       }
       // The server learns which connection it is by the client's port.
       plan_[stack_[0]->info(client.id).local.port] = {i, down, up};
@@ -229,6 +236,7 @@ class World {
           a.to_send = plan.to_send;
           a.to_receive = plan.to_receive;
           a.pause_percent = rng_.below(40);
+          a.lingers = rng_.chance(0.3);
           apps_[1].push_back(a);
           stack_[1]->set_cookie(a.id, apps_[1].size());
         }
