@@ -69,7 +69,7 @@ std::pair<std::unique_ptr<Port>, std::unique_ptr<Port>> memory_link(const Memory
   auto link = std::make_shared<Link>(frames);
   const auto end = [&](const MemoryEnd& e, SpscRing<rte_mbuf*>& in, SpscRing<rte_mbuf*>& out) {
     PortInfo info{.name = "memory", .device = "memory", .mac = e.mac, .mtu = mtu, .can = {.multi_segment = true}};
-    return fan(std::make_unique<MemoryPort>(std::move(info), link, in, out, *e.pools[0]), e.owner, unsigned(e.pools.size()));
+    return fan(std::make_unique<MemoryPort>(std::move(info), link, in, out, *e.pools[0]), e.owner, e.pools);
   };
   return {end(a, link->b_to_a, link->a_to_b), end(b, link->a_to_b, link->b_to_a)};
 }

@@ -656,7 +656,7 @@ TEST_F(NetTest, ChoosesTheSourceOfAnActiveOpen) {
 TEST_F(NetTest, BoundsTheFramesThatWaitForThePortAndKeepsTheirOrder) {
   settle();
   know("10.0.0.9");
-  for (uint32_t i = 0; i < Stack::kTxQueueMax; i++) send("10.0.0.1", "10.0.0.9", tcp(1, 2, i));
+  for (uint32_t i = 0; i < kNetQueueMax; i++) send("10.0.0.1", "10.0.0.9", tcp(1, 2, i));
   std::deque<uint32_t> seen;
   const auto take = [&](unsigned n) {
     rte_mbuf* m = nullptr;
@@ -666,10 +666,10 @@ TEST_F(NetTest, BoundsTheFramesThatWaitForThePortAndKeepsTheirOrder) {
     }
   };
   take(10);
-  for (uint32_t i = 0; i < 12; i++) send("10.0.0.1", "10.0.0.9", tcp(1, 2, Stack::kTxQueueMax + i));
+  for (uint32_t i = 0; i < 12; i++) send("10.0.0.1", "10.0.0.9", tcp(1, 2, kNetQueueMax + i));
   EXPECT_EQ(drops.get(Drop::kPortTxFull), 2u);
-  take(Stack::kTxQueueMax);
-  ASSERT_EQ(seen.size(), Stack::kTxQueueMax + 10);
+  take(kNetQueueMax);
+  ASSERT_EQ(seen.size(), kNetQueueMax + 10);
   for (uint32_t i = 0; i < seen.size(); i++) ASSERT_EQ(seen[i], i);
 }
 

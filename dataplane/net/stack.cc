@@ -86,7 +86,7 @@ struct Stack::State {
     std::array<rte_mbuf*, kNeighbourQueueMax> packet;
   };
   struct TxQueue {
-    std::vector<rte_mbuf*> frame = std::vector<rte_mbuf*>(kTxQueueMax);
+    std::vector<rte_mbuf*> frame = std::vector<rte_mbuf*>(kNetQueueMax);
     uint32_t begin = 0, end = 0;
   };
 
