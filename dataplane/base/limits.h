@@ -26,12 +26,14 @@ constexpr uint32_t kHeldMbufsMax = 24 * 1024;  // connections, all together: una
 constexpr uint32_t kNeighbourQueuedMax = 512;  // net, all unresolved neighbours together
 constexpr uint32_t kNetQueueMax = 2048;        // net, frames that wait for one port
 constexpr uint32_t kFanRing = 1024;            // a port with fewer queues than workers, each way between two workers
+constexpr uint32_t kMbufCache = 256;           // per lcore and pool; DPDK 22.11 keeps half as many again before it flushes
 constexpr uint32_t mbufs_per_worker(uint32_t ports, uint32_t workers) {
   return ports * (kRxPosted                    // the port holds: posted for receive
                   + kTxRingDesc                // the port holds: sent, not yet reclaimed
                   + 2 * kTxBurst               // the port holds: prepared, not yet taken by the device
                   + kNetQueueMax               // net holds: frames that wait for the port
                   + (workers - 1) * kFanRing)  // the fan's rings hold: passed to other workers, or to worker 0 to be sent
+         + workers * (kMbufCache * 3 / 2)      // the caches of the other lcores hold: what main and the other workers freed
          + kRxBurst                            // the worker holds: the burst in hand
          + kNeighbourQueuedMax                 // net holds: packets waiting for a resolution
          + kControlReserve                     // nobody holds

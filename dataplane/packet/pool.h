@@ -50,8 +50,7 @@ class MbufPool {
     private_of(m).account = held_.get();
     return true;
   }
-  // Appends `data` to `chain` in held mbufs of at most `segment_bytes` payload each, filling the tail first when `fill_tail`; all or
-  // nothing.
+  // Appends `data` to `chain`, filling its tail first, in held mbufs of at most `segment_bytes` payload each; all or nothing.
   bool append_copy(Chain& chain, Bytes data, uint32_t segment_bytes);
 
   rte_mempool* raw() const { return pool_; }
