@@ -39,13 +39,41 @@ struct Sluicectl : testing::Test {
 };
 
 TEST_F(Sluicectl, StatusExitsThreeWhileASecurityResourceIsRefused) {
-  EXPECT_EQ(status(socket, false, streams), 0);
+  EXPECT_EQ(status({socket}, {}, false, streams), 0);
   EXPECT_EQ(out.str(), "connected\n");
   refused = true;
-  EXPECT_EQ(status(socket, true, streams), 3);
+  EXPECT_EQ(status({socket}, {}, true, streams), 3);
   EXPECT_EQ(run("-s " + socket + " status"), 3);
   refused = false;
   EXPECT_EQ(run("-s " + socket + " status"), 0);
+}
+
+// What a sluice-control answers at its admin socket.
+TEST_F(Sluicectl, StatusShowsTheGatewayApiOfTheControlPlaneToo) {
+  admin::Server control;
+  control.route("GET", "/gateway-api", [](const admin::HttpRequest& r) {
+    return admin::HttpResponse{.body = r.query.contains("format") ? "[{\"kind\":\"Gateway\"}]\n" : "Gateway edge/g: Accepted\n"};
+  });
+  ASSERT_TRUE(control.listen_unix(dir / "c"));
+  control.start();
+  const std::string at = dir / "c", nobody = dir / "nobody";
+  EXPECT_EQ(status({socket}, {at}, false, streams), 0);
+  EXPECT_EQ(out.str(), "connected\nGateway edge/g: Accepted\n");
+  out.str("");
+  EXPECT_EQ(status({socket}, {at}, true, streams), 0);
+  EXPECT_EQ(out.str(), "{\"gateway_api\":[{\"kind\":\"Gateway\"}]\n}\n");
+  out.str("");
+  EXPECT_EQ(status({nobody, false}, {at}, false, streams), 0) << "on the machine of the control plane there is no gateway";
+  EXPECT_EQ(out.str(), "Gateway edge/g: Accepted\n");
+  EXPECT_EQ(status({socket}, {nobody, false}, false, streams), 0);
+  EXPECT_EQ(err.str(), "");
+  EXPECT_EQ(status({nobody}, {at}, false, streams), 1) << "who was named must answer";
+  EXPECT_EQ(status({socket}, {nobody}, false, streams), 1);
+  EXPECT_EQ(status({nobody, false}, {nobody, false}, false, streams), 1);
+  refused = true;
+  EXPECT_EQ(status({socket}, {at}, false, streams), 3);
+  EXPECT_EQ(run("-s " + socket + " status -c " + at), 3);
+  EXPECT_EQ(run("status -c " + at), 0);
 }
 
 TEST_F(Sluicectl, ConfigDumpPrintsTheBodyAndUnwiredPathsFail) {

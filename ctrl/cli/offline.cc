@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ctrl/admin/server.h"
+#include "ctrl/plane/gateway_api.h"
 #include "envoy/admin/v3/config_dump.pb.h"
 
 namespace sluice::cli {
@@ -19,7 +20,10 @@ std::expected<plane::NodeInfo, std::string> node_for(const plane::World& world, 
   plane::NodeInfo node{.id = "router~10.10.0.1~sluicectl.default~default.svc.cluster.local", .ns = o.ns, .cluster_id = "Kubernetes"};
   node.labels = o.labels;
   for (const plane::Config* g : world.of_kind("Gateway")) {
-    const plane::Node& selector = g->spec()["selector"];
+    const bool derived = plane::is_of_gateway_api(*g);  // of the workloads that serve it the first
+    const plane::Node& selection = g->document["selection"];
+    if (derived && selection.items.empty()) continue;
+    const plane::Node& selector = derived ? selection.items[0]["labels"] : g->spec()["selector"];
     std::map<std::string, std::string> labels;
     for (size_t i = 0; i < selector.keys.size(); i++) labels[selector.keys[i].text] = selector.items[i].text;
     if (o.labels.empty()) {
@@ -29,7 +33,7 @@ std::expected<plane::NodeInfo, std::string> node_for(const plane::World& world, 
     } else if (!std::ranges::includes(node.labels, labels)) {
       continue;
     }
-    if (node.ns.empty()) node.ns = g->ns;
+    if (node.ns.empty()) node.ns = derived ? selection.items[0]["namespace"].str() : g->ns;
   }
   if (node.ns.empty()) node.ns = "default";
   return node;
@@ -111,6 +115,8 @@ std::string Offline::place_of(const explain::Origin& origin) const {
   for (const plane::Config& c : world.configs) {
     if (origin.kind == "Service" ? c.kind == "ServiceEntry" && has_host(c, origin.host)
                                  : c.kind == origin.kind && c.ns == origin.ns && c.name == origin.name) {
+      for (const plane::Node& r : c.spec()["http"].items)  // of the Gateway API: the rule, in a file of its own
+        if (c.derived && r["name"].str() == origin.route) return place(r["name"]);
       const auto& rules = c.spec()["rules"].items;
       return place(origin.rule && *origin.rule < rules.size() ? rules[*origin.rule] : c.at());
     }

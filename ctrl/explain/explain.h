@@ -32,6 +32,7 @@ struct Origin {
   std::string kind, ns, name;    // "VirtualService"; empty: none known
   std::optional<unsigned> rule;  // AuthorizationPolicy: which of spec.rules
   std::string host;              // Cluster: the service's host, with its subset
+  std::string route = {};        // VirtualService: the name of its route
 };
 
 struct Step {

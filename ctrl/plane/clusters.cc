@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ctrl/plane/endpoints.h"
+#include "ctrl/plane/gateway_api.h"
 
 namespace sluice::plane {
 namespace {
@@ -69,7 +70,9 @@ void add_cluster(const View& v, const Service& s, const ServicePort& p, const Co
                  Answer& out) {
   const std::string sub = subset["name"].str(), sni = sni_name(p.number, sub, s.host);
   const std::string name = sni_dnat ? sni : cluster_name(p.number, sub, s.host);
-  const Policy policy = policy_of(rule, subset, p.number);
+  Policy policy = policy_of(rule, subset, p.number);
+  const Node& asked = backend_tls(v, s.host, p.number);
+  if (asked) policy.tls = &asked;
   const Object members = assignment(v, s, p, rule, subset, name, sni_dnat);
   const bool names = s.resolution.starts_with("DNS");
   Object c{{"name", name}, {"altStatName", name + ";"}};
@@ -87,7 +90,8 @@ void add_cluster(const View& v, const Service& s, const ServicePort& p, const Co
   add_balancer(*policy.balancer, c);
   add_pool(policy, v.world.mesh, c, options);
   add_outliers(policy, v.world.mesh, c);
-  if (!sni_dnat) add_sockets(v, s, policy, sni, options.http2 && !options.downstream_protocol, c, options);
+  if (asked && !sni_dnat) c.set("transportSocket", backend_tls_socket(asked, options.http2 && !options.downstream_protocol));
+  else if (!sni_dnat) add_sockets(v, s, policy, sni, options.http2 && !options.downstream_protocol, c, options);
   options.put(c);
   add_metadata(s, rule, subset, policy, sni_dnat, c);
   c.set("filters", Array{metadata_exchange_tcp()});

@@ -7,16 +7,18 @@
 
 namespace sluice::plane {
 namespace {
-std::string count(const World& w) { return std::to_string(w.configs.size()) + " objects"; }
+std::string count(const World& w) { return std::to_string(w.written()) + " objects"; }
 int64_t wall_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 }  // namespace
 
-Control::Control(ControlOptions options, World world)
+Control::Control(ControlOptions options, std::shared_ptr<const World> world)
     : options_(std::move(options)),
       watch_({options_.dir, options_.mesh}),
-      server_(options_.server, std::make_shared<const World>(std::move(world)), options_.say) {}
+      world_(std::move(world)),
+      server_(options_.server, world_, options_.say),
+      status_(options_.status_dir) {}
 
 std::expected<std::unique_ptr<Control>, std::string> Control::start(ControlOptions options) {
   Loaded loaded = load_directory(options.dir, options.mesh);
@@ -24,7 +26,9 @@ std::expected<std::unique_ptr<Control>, std::string> Control::start(ControlOptio
   options.problems(render(loaded.issues));
   if (has_errors(loaded.issues)) return std::unexpected(options.dir + " is not served before its errors are mended");
   const std::string what = count(loaded.world);
-  std::unique_ptr<Control> control(new Control(std::move(options), std::move(loaded.world)));
+  if (auto ok = StatusFiles::usable(options.status_dir, options.dir); !ok) return std::unexpected(ok.error());
+  std::unique_ptr<Control> control(new Control(std::move(options), std::make_shared<const World>(std::move(loaded.world))));
+  control->server_.on_acknowledgement([c = control.get()] { c->heard_ = true; });
   if (auto ok = control->server_.start(); !ok) return std::unexpected(ok.error());
   if (auto ok = control->open_admin(); !ok) return std::unexpected(ok.error());
   control->options_.say(what + "; serving on " + control->options_.server.listen);
@@ -44,6 +48,14 @@ std::expected<void, std::string> Control::open_admin() {
     out.headers["x-sluice-status"] = any_refuses(nodes) ? "refused" : "ok";
     return out;
   });
+  admin_.route("GET", "/gateway-api", [this](const admin::HttpRequest& r) {
+    const auto status = gateway_api_status(*world(), server_.acknowledged());
+    const auto format = r.query.find("format");
+    const bool json = format != r.query.end() && format->second == "json";
+    admin::HttpResponse out{.content_type = json ? "application/json" : "text/plain; charset=UTF-8"};
+    out.body = json ? gateway_api_json(status) + "\n" : gateway_api_text(status);
+    return out;
+  });
   admin::add_stats(
       admin_,
       [this] {
@@ -58,8 +70,23 @@ std::expected<void, std::string> Control::open_admin() {
   return {};
 }
 
+std::shared_ptr<const World> Control::world() const {
+  const std::lock_guard lock(world_mutex_);
+  return world_;
+}
+
 void Control::poll(int wait_ms) {
-  if (!watch_.changed(wait_ms)) return;
+  const bool changed = watch_.changed(wait_ms);
+  if (changed) reload();
+  if (options_.status_dir.empty()) return;
+  // A gateway that went away says nothing: so each second, too.
+  const auto now = std::chrono::steady_clock::now();
+  if (!heard_.exchange(false) && !changed && now < status_at_ + std::chrono::seconds(1)) return;
+  status_at_ = now;
+  if (const std::string wrong = status_.update(world_, server_.acknowledged()); !wrong.empty()) options_.problems(wrong + "\n");
+}
+
+void Control::reload() {
   Loaded loaded = load_directory(options_.dir, options_.mesh);
   check_patches(loaded);
   options_.problems(render(loaded.issues));
@@ -68,7 +95,12 @@ void Control::poll(int wait_ms) {
     return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir +
                         "; the last good version stays");
   const std::string what = count(loaded.world);
-  server_.replace(std::make_shared<const World>(std::move(loaded.world)));
+  auto world = std::make_shared<const World>(std::move(loaded.world));
+  {
+    const std::lock_guard lock(world_mutex_);
+    world_ = world;
+  }
+  server_.replace(std::move(world));
   options_.say("pushed: " + what);
 }
 

@@ -77,6 +77,7 @@ const Config* pick(const RulesOfHost* rules, const NodeInfo& node) {
 
 void index_rules(View& v) {
   for (const Config* c : v.world.of_kind("DestinationRule")) {
+    if (c->derived) v.backend_tls_rules[c->spec()["host"].str()] = c;
     add(v.own_rules[c->ns], *c, v.merged_rules);
     if (!only_here(*c)) add(v.exported_rules[c->ns], *c, v.merged_rules);
     else if (c->ns == v.world.mesh.root_namespace) add(v.private_root_rules, *c, v.merged_rules);

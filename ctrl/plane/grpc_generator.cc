@@ -103,7 +103,7 @@ void add_port(const View& v, const MeshRoutes& routes, const Service& s, const S
   if (const Virtual* x = routes.of(s.host)) {
     const Config mesh{.kind = "Gateway", .name = "mesh", .ns = x->config->ns, .document = {}};
     const Node none;
-    const Server server{.gateway = &mesh, .node = &none, .port = p.number, .protocol = "HTTP"};
+    const Server server{.gateway = &mesh, .node = &none, .port = p.number, .service_port = p.number, .protocol = "HTTP"};
     for (const Route& r : routes_of(v, *x, server)) list.add(r.json);
   } else {
     list.add(default_route(route, host_port));

@@ -50,7 +50,7 @@ Json l4_filters(const View& v, const Node& route, const Virtual& x, const Server
   const Service* first = v.service(full_host(targets[0]["destination"]["host"].str(), x.config->ns));
   if (first != nullptr) t.rule = v.destination_rule(*first);
   if (targets.size() == 1) {
-    t.stat = destination_cluster(v, targets[0]["destination"], x.config->ns, s.port);
+    t.stat = destination_cluster(v, targets[0]["destination"], x.config->ns, s.service_port);
     t.subset = targets[0]["destination"]["subset"].str();
     t.cluster = {{"cluster", t.stat}};
     return tcp_filters(v, t);
@@ -58,7 +58,8 @@ Json l4_filters(const View& v, const Node& route, const Virtual& x, const Server
   Array weighted;
   for (const Node& d : targets)
     if (d["weight"].integer() > 0)
-      weighted.add(Object{{"name", destination_cluster(v, d["destination"], x.config->ns, s.port)}, {"weight", d["weight"].integer()}});
+      weighted.add(
+          Object{{"name", destination_cluster(v, d["destination"], x.config->ns, s.service_port)}, {"weight", d["weight"].integer()}});
   t.stat = x.config->name + "." + x.config->ns;
   t.cluster = {{"weightedClusters", Object{{"clusters", weighted}}}};
   return tcp_filters(v, t);
@@ -66,7 +67,7 @@ Json l4_filters(const View& v, const Node& route, const Virtual& x, const Server
 
 // Only port and gateway count; istiod looks at no other condition of an L4 match on a gateway.
 bool l4_match_applies(const Node& m, const Virtual& x, const Server& s) {
-  if (m["port"] && m["port"].integer() != s.port) return false;
+  if (m["port"] && m["port"].integer() != s.service_port) return false;
   const auto& gateways = m["gateways"].items;
   return gateways.empty() ||
          std::ranges::any_of(gateways, [&](const Node& g) { return full_gateway(g.str(), x.config->ns) == s.gateway_name(); });

@@ -16,7 +16,7 @@ struct Match {
   std::string operation;  // the decorator's tail
   bool catch_all = false;
 };
-Match match_json(const Node& m);
+Match match_json(const Node& m, bool by_segment = false);  // by_segment: a prefix ends where a segment does
 Object string_match(const Node& m);
 std::map<std::string, const Node*> sorted(const Node& map);  // by key
 

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "ctrl/plane/gateway_api.h"
+
 namespace sluice::plane {
 std::optional<int> visibility(const Config& e, const std::string& ns) {
   const auto to = e.spec()["exportTo"].list();
@@ -90,6 +92,7 @@ std::string sni_name(uint32_t port, const std::string& subset, const std::string
 }
 
 std::string destination_cluster(const View& v, const Node& destination, const std::string& ns, uint32_t listener_port) {
+  if (destination["host"].str().empty()) return "UnknownService";  // a backend that the Gateway API does not allow
   const std::string host = full_host(destination["host"].str(), ns);
   uint32_t port = listener_port;
   if (destination["port"]) port = uint32_t(destination["port"]["number"].integer());
@@ -145,7 +148,7 @@ View view_of(const World& world, const NodeInfo& node) {
       bound |= selected.contains(x.gateways.back());
     }
     if (!bound) continue;
-    for (const std::string& h : c->spec()["hosts"].list()) x.hosts.push_back(full_host(h, c->ns));
+    for (const std::string& h : c->spec()["hosts"].list()) x.hosts.push_back(has_gateway_semantics(*c) ? h : full_host(h, c->ns));
     x.http = with_delegates(*c, all);
     v.virtuals.push_back(std::move(x));
   }

@@ -44,7 +44,8 @@ using RuleSet = std::map<std::string, RulesOfHost>;
 struct Server {
   const Config* gateway = nullptr;
   const Node* node = nullptr;
-  uint32_t port = 0;
+  uint32_t port = 0;          // that the node opens
+  uint32_t service_port = 0;  // as clients and routes name it: another where a Service of the Gateway API stands before the node
   std::string protocol, raw_protocol, port_name, bind, tls_mode;  // protocol in upper case
   std::vector<std::string> hosts, sni_hosts;                      // sni_hosts: without namespaces, sorted, each once
   bool has_tls() const { return !(*node)["tls"].null(); }
@@ -84,6 +85,7 @@ struct View {
   std::map<std::string, RuleSet> own_rules, exported_rules;  // by namespace
   RuleSet private_root_rules;
   std::deque<Config> merged_rules;
+  std::map<std::string, const Config*> backend_tls_rules;  // of the Gateway API's BackendTLSPolicies, by full host
   const Service* service(const std::string& host, const std::string& ns = {}) const;  // that of `ns` first
   const Config* destination_rule(const Service& s) const;
 };

@@ -78,7 +78,7 @@ Json route_configuration(const View& v, const std::string& name, const std::vect
   Hosts hosts;
   std::map<std::pair<std::string, const Config*>, std::vector<Route>> known;
   for (const Server* s : servers) add_server(v, *s, known, hosts);
-  const uint32_t port = servers[0]->port;
+  const uint32_t port = servers[0]->service_port;
   Array out;
   auto merged = collapsed(hosts);
   std::ranges::sort(merged, {}, [&](const VirtualHost* h) { return name_with_port(h->domains[0], port); });

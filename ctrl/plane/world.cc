@@ -5,6 +5,7 @@
 #include <map>
 #include <sstream>
 
+#include "ctrl/plane/gateway_api.h"
 #include "ctrl/plane/rules.h"
 #include "ctrl/plane/schema.h"
 
@@ -70,7 +71,10 @@ void add_document(Node document, World& world, std::vector<Issue>& issues) {
 
 void add_source(std::string file, std::string text, World& world, std::vector<Issue>& issues) {
   world.sources.push_back(std::make_unique<Source>(Source{std::move(file), std::move(text)}));
-  for (Node& d : load_yaml(*world.sources.back(), issues)) add_document(std::move(d), world, issues);
+  for (Node& d : load_yaml(*world.sources.back(), issues)) {
+    if (is_gateway_api(d)) add_gateway_api(std::move(d), world, issues);
+    else add_document(std::move(d), world, issues);
+  }
 }
 
 void read_mesh(std::string file, std::string text, World& world, std::vector<Issue>& issues) {
@@ -96,6 +100,13 @@ std::optional<std::string> slurp(const fs::path& p) {
   return text;
 }
 
+void sort_objects(World& w) {
+  std::ranges::stable_sort(w.configs, {}, [](const Config& c) {
+    const std::string& at = c.document["metadata"]["creationTimestamp"].str();  // RFC 3339 in UTC: text order is time order
+    return at.empty() ? std::tuple(true, at, c.ns + "/" + c.name, c.ns) : std::tuple(false, at, c.name, c.ns);
+  });
+}
+
 void finish(Loaded& l) {
   std::map<std::tuple<std::string, std::string, std::string>, const Config*> seen;
   for (const Config& c : l.world.configs) {
@@ -104,11 +115,14 @@ void finish(Loaded& l) {
       l.issues.push_back(issue_at(c.at(), c.kind + " " + c.ns + "/" + c.name + " is there twice",
                                   "the other is at " + issue_at(at->second->at(), "").place()));
   }
-  std::ranges::stable_sort(l.world.configs, {}, [](const Config& c) {
-    const std::string& at = c.document["metadata"]["creationTimestamp"].str();  // RFC 3339 in UTC: text order is time order
-    return at.empty() ? std::tuple(true, at, c.ns + "/" + c.name, c.ns) : std::tuple(false, at, c.name, c.ns);
-  });
-  if (!has_errors(l.issues)) check_references(l.world, l.issues);
+  sort_objects(l.world);
+  if (!has_errors(l.issues)) {
+    const size_t written = l.world.configs.size();
+    add_services(l.world, l.issues);
+    check_references(l.world, l.issues);
+    add_gateway_api_objects(l.world, l.issues);
+    if (l.world.configs.size() != written) sort_objects(l.world);
+  }
   std::ranges::stable_sort(l.issues, {}, [](const Issue& i) { return std::tie(i.file, i.line, i.column); });
 }
 
@@ -120,6 +134,8 @@ std::vector<const Config*> World::of_kind(std::string_view kind) const {
     if (c.kind == kind) out.push_back(&c);
   return out;
 }
+
+size_t World::written() const { return size_t(std::ranges::count(configs, false, &Config::derived)); }
 
 Loaded load_text(std::string text, std::string file, std::string mesh) {
   Loaded l;

@@ -12,13 +12,14 @@ namespace sluice::plane {
 struct Config {
   std::string kind, name, ns;
   Node document;
+  bool derived = false;  // made of the Gateway API (gateway_api.h), not read
   const Node& spec() const { return document["spec"]; }
   const Node& labels() const { return document["metadata"]["labels"]; }
   const Node& at() const { return document["metadata"]["name"]; }
 };
 
 struct Mesh {
-  std::string access_log_file, access_log_format, trust_domain = "cluster.local", root_namespace = "istio-system";
+  std::string access_log_file, access_log_format, trust_domain = "cluster.local", domain = "cluster.local", root_namespace = "istio-system";
   std::vector<std::string> trust_domain_aliases;
   Node config;  // all of it
   const std::vector<Node>& providers() const { return config["extensionProviders"].items; }
@@ -29,6 +30,7 @@ struct World {
   std::vector<Config> configs;  // in Istio's order
   Mesh mesh;
   std::vector<const Config*> of_kind(std::string_view kind) const;
+  size_t written() const;  // objects that are not derived
 };
 
 struct Loaded {
