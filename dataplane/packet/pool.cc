@@ -20,8 +20,7 @@ std::expected<MbufPool, std::string> MbufPool::create(const std::string& name, u
   priv.mbuf_data_room_size = kMbufDataRoom;
   priv.mbuf_priv_size = kMbufPrivateBytes;
   if (raw != nullptr) rte_pktmbuf_pool_init(raw, &priv);
-  if (raw == nullptr || rte_mempool_set_ops_byname(raw, mbuf_pool_ops(), nullptr) != 0 ||
-      rte_mempool_populate_default(raw) < 0) {
+  if (raw == nullptr || rte_mempool_set_ops_byname(raw, mbuf_pool_ops(), nullptr) != 0 || rte_mempool_populate_default(raw) < 0) {
     const std::string why = rte_strerror(rte_errno);
     rte_mempool_free(raw);
     const uint64_t mib = (uint64_t{mbufs} * kElement >> 20) + 1;

@@ -75,7 +75,6 @@ bool Stack::State::input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* 
   e.window_scale = config.window_scale && s.options.has_window_scale;
   e.peer_window_scale = s.options.window_scale;
   e.timestamps = config.timestamps && s.options.has_timestamps;
-  e.peer_window = s.window;
   const SynEntry* added = syns.add(e, now.mono_us);
   if (added == nullptr) {
     drop(m, Drop::kTcpSynTableFull);
