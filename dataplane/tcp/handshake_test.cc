@@ -434,6 +434,17 @@ TEST_F(TcpActiveOpen, TheSynIsRepeatedForThreeMinutesBeforeWeGiveUp) {  // RFC 6
   stack().abort(id);
 }
 
+TEST_F(TcpActiveOpen, ASynThatCouldNotLeaveForWantOfAnMbufLeavesLater) {
+  peer_port = 443;
+  const StreamId id = stack().connect({kOurIp, 0}, {kPeerIp, 443}, 0, now);
+  std::vector<rte_mbuf*> all;
+  while (rte_mbuf* m = pool().alloc_control()) all.push_back(m);
+  EXPECT_EQ(sent(), "");
+  for (rte_mbuf* m : all) rte_pktmbuf_free(m);
+  EXPECT_EQ(wait(2 * kSec), "1000 S 0");
+  stack().abort(id);
+}
+
 TEST_F(TcpActiveOpen, ATimeoutOfTheCallerEndsItSooner) {
   const StreamId id = begin_connect(250 * kMs);
   EXPECT_EQ(wait(300 * kMs), "");

@@ -43,6 +43,10 @@ struct HeldByPort {
   Usec until;
   rte_mbuf* m;
 };
+struct Famine {
+  Usec until = 0;
+  std::vector<rte_mbuf*> taken;
+};
 
 class World {
  public:
@@ -77,9 +81,11 @@ class World {
     impair_.reorder = kind == 0 ? 0 : 0.1;
     impair_.delay = kind == 3 ? 100 * kMs : 200 + rng_.below(2000);
     impair_.jitter = kind == 0 ? 0 : impair_.delay / 2;
+    famines_ = rng_.chance(0.25);
   }
   ~World() {
     for (auto& h : held_) rte_pktmbuf_free(h.m);
+    for (Famine& f : famine_) end(f);
   }
 
   WorldResult run() {
@@ -127,8 +133,9 @@ class World {
         return fail("no progress since " + std::to_string(last_progress_) + " us");
     }
     // Whatever still flies or lingers comes to rest; TIME_WAIT runs out.
-    const Usec end = now_.mono_us + 7200 * kSec;
-    while (now_.mono_us < end && (!wire_.empty() || !held_.empty() || next_deadline() != kNever))
+    famines_ = false;
+    const Usec rest = now_.mono_us + 7200 * kSec;
+    while (now_.mono_us < rest && (!wire_.empty() || !held_.empty() || next_deadline() != kNever))
       if (!step()) return fail(what_);
     for (unsigned s = 0; s < 2; s++) {
       if (stack_[s]->streams() != 0) return fail("streams left on side " + std::to_string(s));
@@ -185,7 +192,26 @@ class World {
       for (const App& a : side)
         if (a.reads_again > now_.mono_us && !a.done) at = std::min(at, a.reads_again);
     for (const auto& h : held_) at = std::min(at, h.until);
+    for (const Famine& f : famine_)
+      if (!f.taken.empty()) at = std::min(at, f.until);
     return at;
+  }
+  // Somebody else takes all that connections may hold on one side, and sometimes what ACKs leave in too.
+  void famine(unsigned s) {
+    Famine& f = famine_[s];
+    if (!f.taken.empty()) {
+      if (f.until <= now_.mono_us) end(f);
+    } else if (famines_ && rng_.chance(0.005)) {
+      while (rte_mbuf* m = pools_[s]->alloc_held()) f.taken.push_back(m);
+      if (rng_.chance(0.3))
+        while (rte_mbuf* m = pools_[s]->alloc_control()) f.taken.push_back(m);
+      f.until = now_.mono_us + rng_.below(uint32_t(5 * kSec));
+      last_progress_ = std::max(last_progress_, f.until);
+    }
+  }
+  static void end(Famine& f) {
+    for (rte_mbuf* m : f.taken) free_mbuf(m);
+    f.taken.clear();
   }
 
   bool step() {
@@ -208,6 +234,7 @@ class World {
       stack_[to]->input({&p, 1}, now_);
     }
     for (unsigned s = 0; s < 2; s++) {
+      famine(s);
       stack_[s]->advance(now_);
       if (!events(s)) return false;
       for (App& a : apps_[s])
@@ -342,6 +369,8 @@ class World {
   Usec largest_rto_ = 0, last_progress_ = 0;
   std::map<std::pair<Usec, uint64_t>, Flying> wire_;
   std::vector<HeldByPort> held_;
+  bool famines_ = false;
+  Famine famine_[2];
   uint64_t order_ = 0;
   std::map<uint16_t, Plan> plan_;
   std::vector<App> apps_[2];
