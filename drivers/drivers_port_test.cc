@@ -452,8 +452,17 @@ TEST_F(PortTest, TooLittleMemoryIsRefusedWithTheRemedy) {
   ASSERT_FALSE(big.has_value());
   EXPECT_NE(big.error().find("4000000 mbufs"), std::string::npos);
   EXPECT_NE(big.error().find("vm.nr_hugepages"), std::string::npos) << big.error();
+  EXPECT_NE(big.error().find("memory.mbufs"), std::string::npos) << "the key of configs/sluice.yaml";
+  const auto pages = Eal::start({.memory = EalMemory::kHugepages, .memory_mib = 1 << 24});
+  ASSERT_FALSE(pages.has_value());
+  EXPECT_NE(pages.error().find("run `sysctl -w vm.nr_hugepages="), std::string::npos) << pages.error();
+  const auto plain = Eal::start({.memory = EalMemory::kNoHuge, .memory_mib = 1 << 24});
+  ASSERT_FALSE(plain.has_value());
+  EXPECT_NE(plain.error().find("16777216 MiB are needed"), std::string::npos) << plain.error();
+  for (const auto& e : {big.error(), pages.error(), plain.error()}) EXPECT_EQ(e.find('\n'), std::string::npos) << e;
   const auto again = Eal::start({.memory_mib = 64});
   ASSERT_FALSE(again.has_value());
+  EXPECT_NE(again.error().find("EAL starts once per process"), std::string::npos) << again.error();
 }
 
 // Adds hugepages for the run and gives them back.

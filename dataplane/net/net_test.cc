@@ -51,7 +51,7 @@ class NetTest : public testing::Test {
     stack.reset();
     neighbours = std::make_unique<Neighbours>();
     drops = {};
-    stack = std::make_unique<Stack>(c, 0, *neighbours, pool, drops, now);
+    stack = std::make_unique<Stack>(c, 0, *neighbours, pool, drops);
   }
   // Every test ends with nothing held: what went in came out or was counted, and the pool is full again.
   void TearDown() override {
@@ -574,8 +574,8 @@ TEST_F(NetTest, UnsolicitedRepliesTeachNothing) {
 TEST_F(NetTest, AnotherWorkersResolutionAndRepliesGoThroughWorkerZero) {
   Neighbours shared(2);
   DropCounters drops1;
-  stack = std::make_unique<Stack>(config(), 0, shared, pool, drops, now);
-  Stack one(config(), 1, shared, pool, drops1, now);
+  stack = std::make_unique<Stack>(config(), 0, shared, pool, drops);
+  Stack one(config(), 1, shared, pool, drops1);
   settle();
   rte_mbuf* m = pool.alloc_control();
   std::copy(segment.begin(), segment.end(), reinterpret_cast<uint8_t*>(rte_pktmbuf_append(m, uint16_t(segment.size()))));

@@ -547,7 +547,7 @@ void Stack::State::advance(Now now) {
 // -------------------------------------------------------------------------------------------------------------------------------------
 // Stack
 
-Stack::Stack(const Config& config, unsigned worker, Neighbours& neighbours, MbufPool& pool, DropCounters& drops, Now)
+Stack::Stack(const Config& config, unsigned worker, Neighbours& neighbours, MbufPool& pool, DropCounters& drops)
     : s_(std::make_unique<State>(config, worker, neighbours, pool, drops)) {
   SLUICE_ASSERT(validate(config).has_value());
 }

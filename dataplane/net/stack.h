@@ -66,7 +66,7 @@ class Stack {
  public:
   // `config` passed validate(). `neighbours` is shared by the stacks of all workers and outlives them. `pool` gives ARP requests their
   // mbufs.
-  Stack(const Config& config, unsigned worker, Neighbours& neighbours, MbufPool& pool, DropCounters& drops, Now now);
+  Stack(const Config& config, unsigned worker, Neighbours& neighbours, MbufPool& pool, DropCounters& drops);
   ~Stack();
   Stack(const Stack&) = delete;
   Stack& operator=(const Stack&) = delete;

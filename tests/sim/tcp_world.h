@@ -3,7 +3,8 @@
 // and every choice comes from one seed, so a failing seed fails again.
 //
 // Oracles: the bytes of every stream arrive equal and whole; each connection ends in order; nothing stands still for longer than twice the
-// largest RTO in which wire and pool took nothing away; the invariants of both stacks hold after every step; at the end nobody holds anything.
+// largest RTO in which wire and pool took nothing away; the invariants of both stacks hold after every step; at the end nobody holds
+// anything.
 #pragma once
 #include <cstdint>
 #include <string>
