@@ -235,6 +235,11 @@ def faults(w):
         check(f"an origin's {path}: {status} {flag}", came == status and f" {status} {flag} " in line, f"{came}; {line}")
     came = w.curl(url + "/lie", seconds=10)[0]
     check("an origin that lies about its length: the answer is cut, flag UPE", came == "curl 18" and " 200 UPE " in w.last_log('"GET /lie'), f"{came}; {w.last_log('/lie')}")
+    claim = ("import socket; mac, ip = bytes([2, 0, 0, 0, 0, 0x99]), bytes([10, 10, 0, 1]); s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('c0', 0)); "
+             "s.send(b'\\xff' * 6 + mac + bytes.fromhex('08060001080006040001') + mac + ip + bytes(6) + ip)")
+    w.net.run("client", sys.executable, "-c", claim)
+    conflict = 'sluice_net_events_total{event="address_conflict"}'
+    check("somebody else who claims our address is counted", wait_for(lambda: w.stat(conflict) == 1, 3) and w.curl(url + "/")[0] == "200", w.stat(conflict))
     slow = w.shell("exec 3<>/dev/tcp/10.10.0.1/80; printf 'GET / HTTP/1.1\\r\\nhost: a' >&3; timeout 5 cat <&3 | head -1").stdout
     check("slow headers: 408", "408" in slow, slow)
     came = w.curl(url + "/", "-H", "x-big: " + "x" * 70000)[0]
