@@ -112,15 +112,13 @@ std::expected<Offline, std::string> load_running(const std::string& socket) {
 
 std::string Offline::place_of(const explain::Origin& origin) const {
   const auto place = [](const plane::Node& n) { return plane::issue_at(n, "").place(); };
-  for (const plane::Config& c : world.configs) {
-    if (origin.kind == "Service" ? c.kind == "ServiceEntry" && has_host(c, origin.host)
-                                 : c.kind == origin.kind && c.ns == origin.ns && c.name == origin.name) {
-      for (const plane::Node& r : c.spec()["http"].items)  // of the Gateway API: the rule, in a file of its own
-        if (c.derived && r["name"].str() == origin.route) return place(r["name"]);
-      const auto& rules = c.spec()["rules"].items;
-      return place(origin.rule && *origin.rule < rules.size() ? rules[*origin.rule] : c.at());
+  for (const plane::Config* c : world.of_kind(origin.kind == "Service" ? "ServiceEntry" : origin.kind))
+    if (origin.kind == "Service" ? has_host(*c, origin.host) : c->ns == origin.ns && c->name == origin.name) {
+      for (const plane::Node& r : c->spec()["http"].items)  // of the Gateway API: the rule, in a file of its own
+        if (c->derived && r["name"].str() == origin.route) return place(r["name"]);
+      const auto& rules = c->spec()["rules"].items;
+      return place(origin.rule && *origin.rule < rules.size() ? rules[*origin.rule] : c->at());
     }
-  }
   return {};
 }
 

@@ -47,6 +47,7 @@ void add(RuleSet& set, const Config& c, std::deque<Config>& merged) {
     if ((!a && !b) || (b && same_labels(a["matchLabels"], b["matchLabels"]))) own_entry = false;
     Config& copy = merged.emplace_back(*have);
     join(copy, c);
+    copy.id = Fingerprint().add(have->id).add(c.id).word();
     have = &copy;
   }
   if (own_entry) rules.rules.push_back(&c);
@@ -56,9 +57,8 @@ void add(RuleSet& set, const Config& c, std::deque<Config>& merged) {
 const RuleSet::mapped_type* most_specific(const RuleSet& set, const std::string& host) {
   if (const auto at = set.find(host); at != set.end()) return &at->second;
   const RuleSet::value_type* best = nullptr;
-  for (const auto& rules : set)
-    if (rules.first.starts_with('*') && host_within(host, rules.first) && (best == nullptr || rules.first.size() > best->first.size()))
-      best = &rules;
+  for (auto at = set.lower_bound("*"); at != set.end() && at->first.starts_with('*'); ++at)
+    if (host_within(host, at->first) && (best == nullptr || at->first.size() > best->first.size())) best = &*at;
   return best == nullptr ? nullptr : &best->second;
 }
 

@@ -21,14 +21,16 @@ inline constexpr std::string_view kKubernetesGateway = "KubernetesGateway";
 
 // Whether the document is one of these kinds, by its apiVersion's group.
 bool is_gateway_api(const Node& document);
-// Checks it and adds it to `world`, as add_document in world.cc does for Istio's kinds.
-void add_gateway_api(Node document, World& world, std::vector<Issue>& issues);
+// As read_object (object.h) does for Istio's kinds.
+std::shared_ptr<Config> read_gateway_api(Node document, std::vector<Issue>& issues);
 
-// What Istio makes of the Gateway API objects of a world; `warnings` are the conditions that are not as wished, at their places.
+// What Istio makes of Services (ServiceEntries), and then of the Gateway API objects of a world that has them; `warnings` are the conditions
+// that are not as wished, at their places. Configs without id and order: those are Directory's to give.
 struct GatewayApi {
   std::vector<Config> configs;
   std::vector<Issue> warnings;
 };
+GatewayApi translate_services(const World& world);
 GatewayApi translate_gateway_api(const World& world);
 std::string object_yaml(const Config& c);  // of one of its configs
 
@@ -46,10 +48,6 @@ std::vector<ObjectStatus> gateway_api_status(const World& world, std::span<const
 // none.
 std::string gateway_api_text(std::span<const ObjectStatus> all);
 std::string gateway_api_json(std::span<const ObjectStatus> all);  // a list of the objects with their status
-
-// Adds what Services are to the translation (ServiceEntries), before references are checked; and what the Gateway API becomes, after it.
-void add_services(World& world, std::vector<Issue>& issues);
-void add_gateway_api_objects(World& world, std::vector<Issue>& issues);
 
 // Where the translation treats what was derived differently from what was written.
 // Of an Istio Gateway that was made of a Kubernetes one: whether `node` is one of the workloads of its services, and the port on which that

@@ -54,24 +54,16 @@ void add_service_entry(const ApiWorld& w, const Config& s, std::set<std::string>
 
 }  // namespace
 
-void add_services(World& world, std::vector<Issue>& issues) {
-  if (std::ranges::none_of(world.configs, [](const Config& c) { return c.kind == "Service"; })) return;
+GatewayApi translate_services(const World& world) {
+  GatewayApi out;
+  const auto& services = world.of_kind("Service");
+  if (services.empty()) return out;
   const ApiWorld w(world);
   std::set<std::string> hosts;
   for (const Config* e : world.of_kind("ServiceEntry"))
     for (std::string& h : e->spec()["hosts"].list()) hosts.insert(std::move(h));
-  GatewayApi out;
-  for (const Config& c : world.configs)
-    if (c.kind == "Service") add_service_entry(w, c, hosts, out);
-  std::ranges::move(out.configs, std::back_inserter(world.configs));
-  std::ranges::move(out.warnings, std::back_inserter(issues));
-}
-
-void add_gateway_api_objects(World& world, std::vector<Issue>& issues) {
-  if (std::ranges::none_of(world.configs, [](const Config& c) { return c.document["apiVersion"].text.starts_with(kGatewayGroup); })) return;
-  GatewayApi out = translate_gateway_api(world);
-  std::ranges::move(out.configs, std::back_inserter(world.configs));
-  std::ranges::move(out.warnings, std::back_inserter(issues));
+  for (const Config* c : services) add_service_entry(w, *c, hosts, out);
+  return out;
 }
 
 bool is_of_gateway_api(const Config& gateway) { return gateway.derived && gateway.document.has("selection"); }

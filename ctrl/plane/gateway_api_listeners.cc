@@ -330,14 +330,12 @@ Node remote_status(const Config& gateway) {
 }  // namespace
 
 void translate_listeners(const ApiWorld& w, ApiOutput& out) {
-  for (const Config& c : w.world.configs) {
-    const std::string& by = c.spec()["controllerName"].text;
-    if (c.kind == "GatewayClass" && (by == kGatewayController || by == kRemoteController)) {
-      Conditions accepted{{"Accepted", true, "Accepted", "Handled by Istio controller"}};
-      out.statuses[&c] = map_node({{"conditions", conditions_node(accepted)}});
-    }
-    if (c.kind == "InferencePool") out.statuses[&c] = map_node();
-    if (c.kind != kKubernetesGateway) continue;
+  for (const Config* c : w.world.of_kind("GatewayClass"))
+    if (const std::string& by = c->spec()["controllerName"].text; by == kGatewayController || by == kRemoteController)
+      out.statuses[c] = map_node({{"conditions", conditions_node({{"Accepted", true, "Accepted", "Handled by Istio controller"}})}});
+  for (const Config* c : w.world.of_kind("InferencePool")) out.statuses[c] = map_node();
+  for (const Config* object : w.world.of_kind(kKubernetesGateway)) {
+    const Config& c = *object;
     const Builder b{w, c, out.result};
     const std::string& name = c.spec()["gatewayClassName"].text;
     const std::string controller = w.controller(name);

@@ -178,24 +178,20 @@ void add_rule(const ApiWorld& w, Target& t, GatewayApi& out) {
 void translate_policies(const ApiWorld& w, ApiOutput& out) {
   // Which Gateways a backend can be reached by, as the routes say it.
   std::map<std::string, std::set<std::pair<std::string, std::string>>> gateways_of;
-  for (const Config& c : w.world.configs) {
-    if (c.kind != "HTTPRoute" && c.kind != "GRPCRoute" && c.kind != "TLSRoute" && c.kind != "TCPRoute") continue;
-    for (const Node& p : c.spec()["parentRefs"].items)
-      if (const ApiRef g = api_ref(p, kGatewayGroup, "Gateway", c.ns); g.is(kGatewayGroup, "Gateway"))
-        for (const Node& rule : c.spec()["rules"].items)
-          for (const Node& b : rule["backendRefs"].items) gateways_of[ref_key(api_ref(b, "", "Service", c.ns))].insert({g.ns, g.name});
-  }
+  for (const std::string_view kind : kRouteKinds)
+    for (const Config* c : w.world.of_kind(kind))
+      for (const Node& p : c->spec()["parentRefs"].items)
+        if (const ApiRef g = api_ref(p, kGatewayGroup, "Gateway", c->ns); g.is(kGatewayGroup, "Gateway"))
+          for (const Node& rule : c->spec()["rules"].items)
+            for (const Node& b : rule["backendRefs"].items) gateways_of[ref_key(api_ref(b, "", "Service", c->ns))].insert({g.ns, g.name});
   Owners owners;
-  for (const Config& c : w.world.configs) {
-    if (c.kind != "BackendTLSPolicy") continue;
-    for (const Node& t : c.spec()["targetRefs"].items) {
-      const Config*& owner = owners[{ref_key(api_ref(t, "", "Service", c.ns)), t["sectionName"].text}];
-      if (owner == nullptr || rank(c) < rank(*owner)) owner = &c;
+  for (const Config* c : w.world.of_kind("BackendTLSPolicy"))
+    for (const Node& t : c->spec()["targetRefs"].items) {
+      const Config*& owner = owners[{ref_key(api_ref(t, "", "Service", c->ns)), t["sectionName"].text}];
+      if (owner == nullptr || rank(*c) < rank(*owner)) owner = c;
     }
-  }
   Targets targets;
-  for (const Config& c : w.world.configs)
-    if (c.kind == "BackendTLSPolicy") out.statuses[&c] = Policy{w, c, out.result}.status(owners, targets, gateways_of);
+  for (const Config* c : w.world.of_kind("BackendTLSPolicy")) out.statuses[c] = Policy{w, *c, out.result}.status(owners, targets, gateways_of);
   for (auto& [key, t] : targets) add_rule(w, t, out.result);
 }
 

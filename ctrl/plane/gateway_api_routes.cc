@@ -715,9 +715,8 @@ void translate_route(const ApiWorld& w, const Config& object, ApiOutput& out, Pi
 
 void translate_routes(const ApiWorld& w, ApiOutput& out) {
   Pieces pieces;
-  for (const std::string_view kind : {"HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"})
-    for (const Config& c : w.world.configs)
-      if (c.kind == kind) translate_route(w, c, out, pieces);
+  for (const std::string_view kind : kRouteKinds)
+    for (const Config* c : w.world.of_kind(kind)) translate_route(w, *c, out, pieces);
   merge_pieces(pieces, out.result);
 }
 

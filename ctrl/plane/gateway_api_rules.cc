@@ -312,7 +312,7 @@ bool is_gateway_api(const Node& document) {
   return kind != "Gateway" && std::ranges::any_of(kinds(), [&](const Kind& k) { return k.kind == kind; });
 }
 
-void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
+std::shared_ptr<Config> read_gateway_api(Node document, std::vector<Issue>& issues) {
   Checker check_all{issues};
   const std::string kind = document["kind"].text;
   const Node& at = document["kind"].null() ? document : document["kind"];
@@ -322,11 +322,12 @@ void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
     for (const Kind& k : kinds()) names.push_back(k.kind);
     const bool later = std::ranges::find(kNotTranslated, kind) != std::end(kNotTranslated);
     const std::string near = nearest(kind, names);
-    return check_all.refuse(at,
-                            kind.empty() ? "'kind' is missing"
-                            : later      ? kind + " is not translated"
-                                         : "unknown kind " + kind + (near.empty() ? "" : "; did you mean '" + near + "'?"),
-                            later ? "remove it; see docs/gateway-api.md" : "");
+    check_all.refuse(at,
+                     kind.empty() ? "'kind' is missing"
+                     : later      ? kind + " is not translated"
+                                  : "unknown kind " + kind + (near.empty() ? "" : "; did you mean '" + near + "'?"),
+                     later ? "remove it; see docs/gateway-api.md" : "");
+    return nullptr;
   }
   const auto [group, version] = group_version(document);
   const std::string wanted = (known->group.empty() ? "" : std::string(known->group) + "/") + std::string(known->read[0]);
@@ -336,10 +337,11 @@ void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
     check_all.refuse(version_at, "unknown apiVersion '" + document["apiVersion"].text + "' for " + kind, "write " + wanted);
   const Node& metadata = document["metadata"];
   const bool cluster = kind == "GatewayClass" || kind == "Namespace";
-  Config c{.kind = std::string(kind == "Gateway" ? kKubernetesGateway : known->kind),
-           .name = metadata["name"].text,
-           .ns = cluster ? "" : text_or(metadata["namespace"], "default"),
-           .document = {}};
+  auto made = std::make_shared<Config>();
+  Config& c = *made;
+  c.kind = kind == "Gateway" ? kKubernetesGateway : known->kind;
+  c.name = metadata["name"].text;
+  c.ns = cluster ? "" : text_or(metadata["namespace"], "default");
   if (c.name.empty()) check_all.refuse(metadata.null() ? document : metadata, kind + " without metadata.name");
   for (const std::string f : {"name", "namespace"})  // they become names of files and hosts
     if (const Node& n = metadata[f]; !is_object_name(n.text) || (f == "namespace" && n.text.find('.') != std::string::npos))
@@ -363,10 +365,12 @@ void add_gateway_api(Node document, World& world, std::vector<Issue>& issues) {
   c.document = std::move(document);
   if (issues.size() == before) check(check_all, c);  // rules rely on types
   // INTERPRETATION(deviate): a cluster's API server gives Istio the version that it reads; Istio's own tests and its file mode do not.
-  if (!read && group == known->group)
-    return check_all.warn(c.document["apiVersion"], "Istio 1.29 reads " + kind + " of " + wanted + " only: this object has no effect",
-                          "write " + wanted);
-  world.configs.push_back(std::move(c));
+  if (!read && group == known->group) {
+    check_all.warn(c.document["apiVersion"], "Istio 1.29 reads " + kind + " of " + wanted + " only: this object has no effect",
+                   "write " + wanted);
+    return nullptr;
+  }
+  return made;
 }
 
 }  // namespace sluice::plane

@@ -72,7 +72,8 @@ ApiRef api_ref(const Node& n, std::string_view group, std::string_view kind, con
 }
 
 ApiWorld::ApiWorld(const World& w) : world(w), domain(w.mesh.domain) {
-  for (const Config& c : w.configs) {
+  for (const Config* o : w.all()) {
+    const Config& c = *o;
     if (c.derived) continue;
     objects_.emplace(key(c.kind, c.ns, c.name), &c);
     if (c.kind == "ReferenceGrant") grants_.push_back(&c);
@@ -242,7 +243,8 @@ Node conditions_node(const Conditions& conditions) {
 }
 
 Config derived_config(std::string_view kind, std::string name, std::string ns, Node annotations, Node spec, const Config& of) {
-  Config c{.kind = std::string(kind), .name = name, .ns = ns, .document = {}, .derived = true};
+  Config c;
+  c.kind = kind, c.name = name, c.ns = ns, c.derived = true;
   Node metadata = map_node();
   if (!annotations.keys.empty()) put(metadata, "annotations", std::move(annotations));
   if (const Node& created = of.document["metadata"]["creationTimestamp"]; !created.text.empty())
@@ -264,6 +266,10 @@ ApiOutput translate_all(const World& world) {
   return out;
 }
 
-GatewayApi translate_gateway_api(const World& world) { return translate_all(world).result; }
+GatewayApi translate_gateway_api(const World& world) {
+  const auto any = [&](std::string_view kind) { return !world.of_kind(kind).empty(); };
+  if (!any(kKubernetesGateway) && !any("BackendTLSPolicy") && std::ranges::none_of(kRouteKinds, any)) return {};
+  return translate_all(world).result;
+}
 
 }  // namespace sluice::plane

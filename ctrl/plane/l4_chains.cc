@@ -73,13 +73,12 @@ bool l4_match_applies(const Node& m, const Virtual& x, const Server& s) {
          std::ranges::any_of(gateways, [&](const Node& g) { return full_gateway(g.str(), x.config->ns) == s.gateway_name(); });
 }
 
-bool serves(const Server& s, const Virtual& x) {
-  return std::ranges::find(x.gateways, s.gateway_name()) != x.gateways.end() && !intersection(hosts_for(s, x.config->ns), x.hosts).empty();
-}
+bool serves(const Server& s, const Virtual& x) { return !intersection(hosts_for(s, x.config->ns), x.hosts).empty(); }
 
 // The first tcp route that applies takes all of the server.
 void add_tcp_chain(const View& v, const Server& s, std::vector<Chain>& chains) {
-  for (const Virtual& x : v.virtuals) {
+  for (const Virtual* bound : v.bound_to(s)) {
+    const Virtual& x = *bound;
     if (!serves(s, x)) continue;
     for (const Node& r : x.config->spec()["tcp"].items) {
       const auto& matches = r["match"].items;
@@ -95,7 +94,8 @@ void add_tcp_chain(const View& v, const Server& s, std::vector<Chain>& chains) {
 
 // One chain a match; of two with one SNI host the first stays.
 void add_passthrough_chains(const View& v, const Server& s, TakenHosts& taken, std::vector<Chain>& chains) {
-  for (const Virtual& x : v.virtuals) {
+  for (const Virtual* bound : v.bound_to(s)) {
+    const Virtual& x = *bound;
     if (!serves(s, x)) continue;
     for (const Node& r : x.config->spec()["tls"].items)
       for (const Node& m : r["match"].items)
@@ -106,7 +106,8 @@ void add_passthrough_chains(const View& v, const Server& s, TakenHosts& taken, s
 
 void add_auto_passthrough_chains(const View& v, const Server& s, std::vector<Chain>& chains) {
   const Json alpn = Array{"istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"};
-  for (const Service& service : v.services) {
+  for (const Service* seen : v.services) {
+    const Service& service = *seen;
     if (service.external || v.service(service.host) != &service) continue;
     if (std::ranges::none_of(s.sni_hosts, [&](const std::string& h) { return host_within(service.host, h); })) continue;
     const Config* rule = v.destination_rule(service);

@@ -324,7 +324,8 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
 
 std::vector<Route> routes_of(const View& v, const Virtual& x, const Server& s) {
   std::vector<Route> out;
-  for (const Node& r : x.http) {
+  for (const Node* route : x.http) {
+    const Node& r = *route;
     if (r["match"].items.empty()) {
       out.push_back(route_json(v, r, null_node(), x, s));
       return out;  // nothing behind it can be reached
