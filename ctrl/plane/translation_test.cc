@@ -36,9 +36,9 @@ class Scribe {
   Scribe(Rng& rng, std::string dir) : rng_(rng), dir_(std::move(dir)) { fs::create_directories(dir_); }
   // Writes, changes or removes one file; its path.
   std::string edit() {
-    const uint32_t n = edits_++ == 0 ? 0 : rng_.below(12);  // the first: that with the gateway
-    const std::string file = "f" + std::to_string(n) + ".yaml", path = dir_ + "/" + file;
-    if (rng_.below(n == 0 ? 40 : 8) == 0 && fs::exists(path)) {
+    const uint32_t number = edits_++ == 0 ? 0 : rng_.below(12);  // the first: that with the gateway
+    const std::string file = "f" + std::to_string(number) + ".yaml", path = dir_ + "/" + file;
+    if (rng_.below(number == 0 ? 40 : 8) == 0 && fs::exists(path)) {
       fs::remove(path);
       return path;
     }
@@ -212,7 +212,9 @@ TEST(Translation, IsThatOfAFreshStartAfterAnyEdits) {
   std::cout << sequences << " sequences, first seed " << first << ": " << compared << " versions equal, " << only_endpoints
             << " of endpoints only; " << clusters << " clusters, " << hosts << " bytes of routes\n";
   EXPECT_GT(compared * 2, served);
-  if (sequences >= 400) EXPECT_GT(only_endpoints, 500u);
+  if (sequences >= 400) {
+    EXPECT_GT(only_endpoints, 500u);
+  }
 }
 
 }  // namespace
