@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "ctrl/plane/gateway_api_world.h"
+#include "ctrl/plane/rules.h"
 #include "ctrl/plane/view.h"
 
 namespace sluice::plane {
@@ -258,21 +259,6 @@ struct Builder {
 };
 
 void Builder::add_ciphers(const Node& option, Node& tls) const {
-  static constexpr std::string_view kKnown[] = {"ECDHE-ECDSA-AES128-GCM-SHA256",
-                                                "ECDHE-RSA-AES128-GCM-SHA256",
-                                                "ECDHE-ECDSA-AES256-GCM-SHA384",
-                                                "ECDHE-RSA-AES256-GCM-SHA384",
-                                                "ECDHE-ECDSA-CHACHA20-POLY1305",
-                                                "ECDHE-RSA-CHACHA20-POLY1305",
-                                                "ECDHE-ECDSA-AES128-SHA",
-                                                "ECDHE-RSA-AES128-SHA",
-                                                "ECDHE-ECDSA-AES256-SHA",
-                                                "ECDHE-RSA-AES256-SHA",
-                                                "AES128-GCM-SHA256",
-                                                "AES256-GCM-SHA384",
-                                                "AES128-SHA",
-                                                "AES256-SHA",
-                                                "DES-CBC3-SHA"};
   std::vector<std::string> good;
   const std::string list = option.text + ",";
   for (size_t at = 0; option && at < list.size();) {
@@ -282,7 +268,7 @@ void Builder::add_ciphers(const Node& option, Node& tls) const {
     suite.erase(0, suite.find_first_not_of(' '));
     suite.erase(suite.find_last_not_of(' ') + 1);
     if (suite.empty()) continue;
-    if (std::ranges::find(kKnown, suite) != std::end(kKnown)) good.push_back(suite);
+    if (is_cipher_suite(suite)) good.push_back(suite);
     else warn(option, "'" + suite + "' is no cipher suite that Istio knows: it is left out");
   }
   if (!good.empty()) put(tls, "cipherSuites", text_list(good));

@@ -9,5 +9,6 @@ namespace sluice::plane {
 void check_rules(const Config& c, std::vector<Issue>& issues);
 // Warnings about what leads nowhere: a destination that no ServiceEntry has, a missing subset, an unserved host, an unknown gateway.
 void check_references(const World& w, std::vector<Issue>& issues);
+bool is_cipher_suite(std::string_view name);  // that Istio knows
 
 }  // namespace sluice::plane

@@ -66,25 +66,28 @@ void check_gateway(Checker& c, const Config& g) {
     if (tls["minProtocolVersion"] && tls["maxProtocolVersion"].str().starts_with("TLSV") &&
         tls["minProtocolVersion"].str() > tls["maxProtocolVersion"].str() && tls["minProtocolVersion"].str() != "TLS_AUTO")
       c.refuse(tls["minProtocolVersion"], "minProtocolVersion is above maxProtocolVersion");
-    static constexpr std::string_view kCiphers[] = {"ECDHE-ECDSA-AES128-GCM-SHA256",
-                                                    "ECDHE-RSA-AES128-GCM-SHA256",
-                                                    "ECDHE-ECDSA-AES256-GCM-SHA384",
-                                                    "ECDHE-RSA-AES256-GCM-SHA384",
-                                                    "ECDHE-ECDSA-CHACHA20-POLY1305",
-                                                    "ECDHE-RSA-CHACHA20-POLY1305",
-                                                    "ECDHE-ECDSA-AES128-SHA",
-                                                    "ECDHE-RSA-AES128-SHA",
-                                                    "ECDHE-ECDSA-AES256-SHA",
-                                                    "ECDHE-RSA-AES256-SHA",
-                                                    "AES128-GCM-SHA256",
-                                                    "AES256-GCM-SHA384",
-                                                    "AES128-SHA",
-                                                    "AES256-SHA",
-                                                    "DES-CBC3-SHA"};
     for (const Node& suite : tls["cipherSuites"].items)
-      if (std::ranges::find(kCiphers, suite.str()) == std::end(kCiphers))
-        c.refuse(suite, "'" + suite.str() + "' is no cipher suite that Istio knows");
+      if (!is_cipher_suite(suite.str())) c.refuse(suite, "'" + suite.str() + "' is no cipher suite that Istio knows");
   }
+}
+
+bool is_cipher_suite(std::string_view name) {
+  static constexpr std::string_view kKnown[] = {"ECDHE-ECDSA-AES128-GCM-SHA256",
+                                                "ECDHE-RSA-AES128-GCM-SHA256",
+                                                "ECDHE-ECDSA-AES256-GCM-SHA384",
+                                                "ECDHE-RSA-AES256-GCM-SHA384",
+                                                "ECDHE-ECDSA-CHACHA20-POLY1305",
+                                                "ECDHE-RSA-CHACHA20-POLY1305",
+                                                "ECDHE-ECDSA-AES128-SHA",
+                                                "ECDHE-RSA-AES128-SHA",
+                                                "ECDHE-ECDSA-AES256-SHA",
+                                                "ECDHE-RSA-AES256-SHA",
+                                                "AES128-GCM-SHA256",
+                                                "AES256-GCM-SHA384",
+                                                "AES128-SHA",
+                                                "AES256-SHA",
+                                                "DES-CBC3-SHA"};
+  return std::ranges::find(kKnown, name) != std::end(kKnown);
 }
 
 }  // namespace sluice::plane
