@@ -130,6 +130,27 @@ TEST_F(Explain, SaysWhyNotAndWhatTheAnswerIs) {
   EXPECT_NE(text().find("filter_chain_not_found"), t.npos);
 }
 
+// Found by tests/oracle: a certificate that nobody asks for in the handshake cannot be had.
+TEST_F(Explain, APrincipalCountsOnlyWhereItIsAskedFor) {
+  const auto simple = dir / "simple";
+  std::filesystem::create_directories(simple);
+  std::ofstream(simple / "a.yaml") << R"(
+{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: g, namespace: shop}, spec: {selector: {a: b}, servers: [
+  {port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.example.com], tls: {mode: SIMPLE, serverCertificate: /s, privateKey: /k}},
+  {port: {number: 9443, name: ask, protocol: HTTPS}, hosts: [a.example.com],
+   tls: {mode: OPTIONAL_MUTUAL, serverCertificate: /s, privateKey: /k, caCertificates: /c}}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop},
+ spec: {rules: [{from: [{source: {principals: ["cluster.local/ns/shop/sa/client"]}}]}]}}
+)";
+  for (const auto& [port, answer] : {std::pair("", "403 rbac_access_denied_matched_policy[none]"), std::pair(":9443", "404 route_not_found")}) {
+    question.url = "https://a.example.com" + std::string(port) + "/";
+    out.str("");
+    EXPECT_EQ(sluice::cli::explain("", question, {.dir = simple}, false, streams), kOk) << err.str();
+    EXPECT_NE(out.str().find(answer), std::string::npos) << out.str();
+  }
+}
+
 TEST_F(Explain, QuestionsGoOverTheAdminSocketAndComeBackWhole) {
   question.headers = {{"x-a", "1: 2"}, {"cookie", "a=b&c%20"}};
   question.sni = "";

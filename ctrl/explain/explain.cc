@@ -351,8 +351,12 @@ class Walk {
     facts_.local = local_;
     facts_.remote = {q_.from, 40000};
     facts_.tls = url_.tls;
-    if (!uris_.empty() && url_.tls) facts_.certificate.presented = true, facts_.certificate.uris = &uris_;
-    if (!uris_.empty() && !url_.tls) say("chain", "the principal is not looked at: plain text proves nothing", {}, false);
+    if (!uris_.empty() && chain.client_certificate_asked) facts_.certificate.presented = true, facts_.certificate.uris = &uris_;
+    if (!uris_.empty() && !chain.client_certificate_asked)
+      say("chain",
+          std::string("the principal is not looked at: ") +
+              (url_.tls ? "nobody asks for a certificate in this handshake" : "plain text proves nothing"),
+          {}, false);
     return &chain;
   }
 

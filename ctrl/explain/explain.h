@@ -3,6 +3,7 @@
 // the data path (FilterChainIndex, canonicalize, find_route, authz::Program); only the words are made here. The order is
 // proxy/request.cc's.
 //
+// A principal counts only where the chain asks its clients for a certificate.
 // What cannot be known without a connection is said, not guessed: whether a handshake would succeed, which weighted cluster or endpoint the
 // dice choose. Pure; allocates as it likes. Thread: any that may hold the snapshot.
 #pragma once

@@ -1,0 +1,57 @@
+"""The whole verdict of the oracle, in the order of a gateway: connection, path, policies, route. An outcome is a tuple of text, so that two are compared by ==."""
+from authz import Facts, Identity, Mesh, Policies
+from message import Refused, headers_of, normalize, without_query
+from routing import Request, Routes
+
+ASKS_FOR_CERTIFICATE = ("MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
+WANTS_CERTIFICATE = ("MUTUAL", "ISTIO_MUTUAL")
+
+
+class Judge:
+    def __init__(self, documents, mesh, namespace, labels, deny_by_default, hit=lambda name, outcome: None):
+        self.policies = Policies(documents, namespace, labels, Mesh(mesh), deny_by_default, hit)
+        self.routes = Routes(documents, hit)
+
+    def outcome(self, q):
+        """("closed", why) | (status, details) | ("to", clusters, ALLOW rule, route, VirtualService)"""
+        return self.whole(q)[0]
+
+    def whole(self, q):
+        """The outcome, and what the origin or the client sees of a route's action: a routing.Outcome and the normalized target."""
+        if q["port"] not in self.routes.ports():
+            return ("closed", "no listener"), None, None
+        sni = q["sni"] or ""
+        principal = q["principal"]
+        if q["tls"]:
+            found = self.routes.server(q["port"], sni)
+            if found is None:
+                return ("closed", "filter_chain_not_found"), None, None
+            mode = found[1]["tls"]["mode"]
+            if mode not in ASKS_FOR_CERTIFICATE:
+                principal = ""
+            if mode in WANTS_CERTIFICATE and not principal:
+                return ("closed", "refused in the handshake"), None, None
+        else:
+            principal = ""
+        try:
+            target = normalize(q["target"])
+        except Refused:
+            return ("400", "path_normalization_failed"), None, None
+        headers = headers_of(q["headers"])
+        facts = Facts(identity=Identity(principal), source_ip=q["from"], remote_ip=q["from"], destination_ip=q["to"], port=q["port"], sni=sni, method=q["method"],
+                      host=q["authority"], path=without_query(target), headers=headers)
+        allowed, rule = self.policies.decide(facts)
+        if not allowed:
+            return ("403", f"rbac_access_denied_matched_policy[{rule or 'none'}]"), None, target
+        request = Request(port=q["port"], tls=q["tls"], sni=sni, authority=q["authority"], target=target, method=q["method"], headers=headers)
+        r = self.routes.route(request)
+        if r.kind == "redirect":
+            return ("301", "to https"), r, target
+        if r.kind == "none":
+            return ("404", "route_not_found"), r, target
+        if "redirect" in r.route:
+            return (str(r.route["redirect"].get("redirectCode", 301)), "redirect", rule, r.name, r.source), r, target
+        if "directResponse" in r.route:
+            return (str(r.route["directResponse"]["status"]), "direct_response", rule, r.name, r.source), r, target
+        clusters = tuple(sorted(self.routes.clusters(r, q["port"]).items()))
+        return ("to", clusters, rule, r.name, r.source), r, target

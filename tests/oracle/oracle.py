@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""From YAML end to end: directories and requests from a seed; what the product says of each pair is what the literal interpreters here say. Exit 0 if they never differ,
+every operator was asked often enough with both outcomes, and the share of allowed requests is sane; 77 where it cannot run."""
+import argparse
+import collections
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+try:
+    import yaml
+    yaml.CSafeLoader
+except (ImportError, AttributeError):
+    print("skipped: PyYAML with libyaml is not there (Debian: python3-yaml)")
+    sys.exit(77)
+import product  # noqa: E402
+from generate import LABELS, NAMESPACE, Generator, Requests  # noqa: E402
+from judge import Judge  # noqa: E402
+
+HITS_MIN = 1000
+CASES_SHOWN = 5
+
+
+def read(folder):
+    documents = []
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name)) as f:
+            documents += [d for d in yaml.load_all(f, Loader=yaml.CSafeLoader) if d]
+    return documents
+
+
+def mesh_of(folder):
+    if not os.path.exists(folder + ".mesh.yaml"):
+        return None
+    with open(folder + ".mesh.yaml") as f:
+        return yaml.load(f, Loader=yaml.CSafeLoader)
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--program", default=os.path.join(HERE, "..", "..", "build", "tests", "oracle", "oracle_batch"))
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--directories", type=int, default=500)
+    p.add_argument("--requests", type=int, default=200, help="of each directory")
+    p.add_argument("--keep", help="a folder for the directories, which then stay")
+    p.add_argument("--counts", action="store_true", help="print how often each operator was asked")
+    o = p.parse_args()
+    print(f"seed {o.seed}, {o.directories} directories with {o.requests} requests each")
+    work = o.keep or tempfile.mkdtemp(prefix="oracle-")
+    os.makedirs(work, exist_ok=True)
+    try:
+        return run(o, work)
+    finally:
+        if not o.keep:
+            shutil.rmtree(work)
+
+
+def run(o, work):
+    started = time.monotonic()
+    questions = []
+    with open(os.path.join(work, "commands"), "w") as commands:
+        for n in range(o.directories):
+            seed = o.seed * 1_000_003 + n
+            rng = random.Random(seed)
+            case = Generator(seed).case()
+            folder = os.path.join(work, str(n))
+            case.write(folder, rng)
+            mode = "deny" if case.deny_by_default else "allow"
+            commands.write(f"load a {folder} {folder + '.mesh.yaml' if case.mesh else '-'} {mode}\n")
+            requests = Requests(case, rng)
+            batch = [requests.next() for _ in range(o.requests)]
+            for q in batch:
+                commands.write(f"ask a {product.line_of(q)}\n")
+            questions.append((folder, case.deny_by_default, batch))
+    made = time.monotonic()
+    product.run(o.program, os.path.join(work, "commands"), os.path.join(work, "answers"))
+    asked = time.monotonic()
+    hits = collections.Counter()
+    statuses = collections.Counter()
+    wrong = allowed = pairs = 0
+    answers = product.answers(os.path.join(work, "answers"))
+    for folder, deny, batch in questions:
+        loaded = next(answers)
+        if "error" in loaded:
+            print(f"{folder}: the product refuses it: {loaded['error']}")
+            wrong += 1
+            for _ in batch:
+                next(answers)
+            continue
+        judge = Judge(read(folder), mesh_of(folder), NAMESPACE, LABELS, deny, hit=lambda name, outcome: hits.update(((name, outcome),)))
+        for q in batch:
+            is_ = product.outcome(next(answers))
+            should = judge.outcome(q)
+            pairs += 1
+            statuses[should[0]] += 1
+            allowed += should[0] not in ("403", "closed")
+            if is_ != should:
+                wrong += 1
+                if wrong <= CASES_SHOWN:
+                    print(f"DIFFERENT {folder}\n  {product.line_of(q)!r}\n  product {is_}\n  oracle  {should}")
+    judged = time.monotonic()
+    names = sorted({name for name, _ in hits})
+    rare = [f"{n}: {hits[n, True]} held, {hits[n, False]} did not" for n in names if min(hits[n, True], hits[n, False]) < HITS_MIN]
+    if o.counts:
+        for n in names:
+            print(f"{hits[n, True]:8} {hits[n, False]:8} {n}")
+    share = 100 * allowed / max(pairs, 1)
+    print(f"{pairs} pairs, {wrong} differ, {share:.1f} % allowed, {len(names)} operators, outcomes {dict(statuses.most_common())}")
+    print(f"made in {made - started:.1f} s, asked in {asked - made:.1f} s, judged in {judged - asked:.1f} s")
+    good = wrong == 0
+    if pairs >= 100_000:  # what a shorter run by hand cannot promise
+        for line in rare:
+            print("asked too rarely:", line)
+        good &= not rare and 30 <= share <= 70
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
