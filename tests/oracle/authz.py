@@ -181,8 +181,8 @@ class Policies:
         key = w["key"]
         kind = kind_of
         if key.startswith("request.headers["):
-            matches = lambda v: text_matches(v, facts.headers.get(key[len("request.headers["):-1].lower()))
-            key = "request.headers"
+            value = facts.headers.get(key[len("request.headers["):-1].lower())
+            key, matches = "request.headers", lambda v: text_matches(v, value)
         elif key in ("source.ip", "remote.ip", "destination.ip"):
             ip, kind = getattr(facts, key.replace(".", "_")), block_kind
             matches = lambda v: in_block(v, ip)
@@ -211,7 +211,7 @@ def path_kind(value):
 
 
 def block_kind(value):
-    return ("CIDR" if "/" in value else "address") + (" v6" if ":" in value else "")
+    return "CIDR" if "/" in value else "address"
 
 
 def account_kind(value):

@@ -5,7 +5,7 @@ import random
 
 import yaml
 
-from routing import wildcard_matches
+from routing import narrower, wildcard_matches
 
 NAMESPACE, APPS, ROOT = "edge", "shop", "istio-system"
 LABELS = {"istio": "edgegateway", "team": "blue"}
@@ -124,16 +124,15 @@ class Generator:
         header = self.rng.choice(list(HEADERS))
         key, make = self.rng.choice([
             (f"request.headers[{header}]", lambda: self.patterns(HEADERS[header])), (f"request.headers[{header.title()}]", lambda: self.patterns(HEADERS[header])),
-            (f"request.headers[{header}]", lambda: self.patterns(HEADERS[header])),
             ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("remote.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("source.namespace", self.namespaces),
             ("source.principal", lambda: self.patterns(PRINCIPALS)), ("source.serviceAccount", lambda: some(self.rng, ["client", "shop/client", "ops/client", "prod-eu/web"], 1, 2)),
             ("destination.ip", lambda: some(self.rng, OUR_BLOCKS, 1, 2)), ("destination.port", lambda: some(self.rng, ["80", "8080", "443"], 1, 2)),
             ("connection.sni", lambda: self.patterns(HOSTS))])
         w = {"key": key}
         r = self.rng.random()
-        if r > 0.4 or r < 0.1:
+        if r > 0.45 or r < 0.1:
             w["values"] = make()
-        if r <= 0.4:
+        if r <= 0.45:
             w["notValues"] = make()
         return w
 
@@ -143,8 +142,8 @@ class Generator:
             rule["from"] = [{"source": self.source()} for _ in range(self.rng.randint(1, 2))]
         if self.chance(0.75):
             rule["to"] = [{"operation": self.operation()} for _ in range(self.rng.randint(1, 2))]
-        if self.chance(0.45):
-            rule["when"] = [self.when() for _ in range(self.rng.randint(1, 2))]
+        if self.chance(0.55):
+            rule["when"] = [self.when() for _ in range(self.rng.choice((1, 1, 2, 3)))]
         return rule
 
     def policy(self, action):
@@ -158,7 +157,7 @@ class Generator:
             spec["selector"] = {"matchLabels": {"istio": "edgegateway"} if self.chance(0.8) else {"istio": "other"}}
         if action != "ALLOW" or self.chance(0.5):
             spec["action"] = action
-        count = self.rng.choice((1, 1, 2, 2, 3)) if action == "DENY" else self.rng.choice((0, 1, 2, 3, 3, 4, 4))
+        count = self.rng.choice((1, 1, 2, 2, 3)) if action != "ALLOW" else self.rng.choice((0, 1, 2, 3, 3, 4, 4))
         if count:
             rules = [self.rule() for _ in range(count)]
             spec["rules"] = [r for r in rules if action == "ALLOW" or r] or [{"when": [self.when()]}]
@@ -265,8 +264,11 @@ class Generator:
         for n in range(self.rng.choice((1, 2, 2, 3))):
             ns = self.rng.choice((NAMESPACE, APPS))
             names = [g["metadata"]["name"] for g in gateways]
-            wide = [self.rng.choice(HOST_PATTERNS)] if self.chance(0.4) else []
-            hosts = wide + [h for h in some(self.rng, HOSTS, 1, 3) if not wide or not wildcard_matches(wide[0], h)]  # overlapping ones are refused
+            offered = [h.rpartition("/")[2] for g in gateways for s in g["spec"]["servers"] for h in s["hosts"]]
+            near = [h for h in HOSTS if any(wildcard_matches(o, h) for o in offered)] or HOSTS
+            wide = [self.rng.choice([o for o in offered if "*" in o] or HOST_PATTERNS) if self.chance(0.6) else self.rng.choice(HOST_PATTERNS)] if self.chance(0.5) else []
+            hosts = wide + [h for h in set(some(self.rng, near, 1, 3) + some(self.rng, HOSTS, 0, 1)) if not wide or not wildcard_matches(wide[0], h)]  # overlapping ones are refused
+            hosts.sort()
             routes = []
             for _ in range(self.rng.randint(1, 5)):
                 self.serial += 1
@@ -334,8 +336,13 @@ class Requests:
              "ours": rng.choice(OURS), "host": rng.choice(HOSTS)}
         server = rng.choice(self.servers)
         self.reach(a, server)
-        if self.virtuals and rng.random() < 0.85:
-            self.aim_at_route(a, rng.choice(self.virtuals))
+        served = [v for v in self.virtuals if any(narrower(o.rpartition("/")[2], h) for o in server["hosts"] for h in v["spec"]["hosts"])]
+        if served and rng.random() < 0.9:
+            virtual = rng.choice(served)
+            a["host"] = self.name_in(rng.choice([n for o in server["hosts"] for h in virtual["spec"]["hosts"] if (n := narrower(o.rpartition("/")[2], h))]))
+            if a["tls"]:
+                a["sni"] = a["host"]
+            self.aim_at_route(a, virtual)
         for h in HEADERS:
             if rng.random() < 0.25:
                 a["headers"].setdefault(h, rng.choice(HEADERS[h]))
@@ -362,10 +369,6 @@ class Requests:
 
     def aim_at_route(self, a, virtual):
         rng = self.rng
-        if not a["tls"] or rng.random() < 0.3:
-            a["host"] = self.name_in(rng.choice(virtual["spec"]["hosts"]))
-            if a["tls"] and rng.random() < 0.8:
-                a["sni"] = a["host"]
         match = rng.choice(rng.choice(virtual["spec"]["http"]).get("match") or [{}])
         text = lambda m, pool: m.get("exact") or (m["prefix"] + rng.choice(("", "x", "/x")) if "prefix" in m else rng.choice(pool))
         if "uri" in match:
@@ -393,7 +396,7 @@ class Requests:
             self.aim_at_operation(a, rng.choice(rule["to"])["operation"])
         for w in rule.get("when", []):
             # Now and then a value that is excluded.
-            values = w.get("values") if "values" in w and rng.random() < 0.9 else w.get("notValues") if rng.random() < 0.25 else None
+            values = w.get("values") if "values" in w and rng.random() < 0.8 else w.get("notValues") if rng.random() < 0.35 else None
             if values:
                 self.aim_at_condition(a, w["key"], rng.choice(values), namespace)
 
@@ -411,10 +414,10 @@ class Requests:
 
     def aim_at_operation(self, a, o):
         rng = self.rng
-        if v := self.one(o, "hosts"):
+        if (v := self.one(o, "hosts")) and rng.random() < 0.7:
             a["host"] = inside(v, HOSTS, rng)
             if a["tls"] and rng.random() < 0.8:
-                a["sni"] = a["host"].partition(":")[0].lower()
+                a["sni"] = a["host"].partition(":")[0].lower().lstrip(".")
         if v := self.one(o, "methods"):
             fits = [m for m in METHODS if v == "*" or (m.startswith(v[:-1]) if v.endswith("*") else m.endswith(v.lstrip("*")))]
             a["method"] = rng.choice(fits or METHODS)
@@ -446,7 +449,7 @@ class Requests:
             self.to_port(a, int(v))
         elif key == "connection.sni":
             if a["tls"]:
-                a["sni"] = inside(v, HOSTS, rng).lower()
+                a["sni"] = inside(v, HOSTS, rng).lower().lstrip(".")
         else:
             self.become(a, key, v, namespace)
 

@@ -64,7 +64,11 @@ class Routes:
     def server(self, port, sni):
         """Of a TLS port the server whose hosts fit the name asked for; None: no such."""
         mine = [(g, s) for g, s in self.servers if s["port"]["number"] == port]
-        names = {h.rpartition("/")[2]: (g, s) for g, s in mine for h in s["hosts"]}
+        names = {}
+        for g, s in mine:
+            own = [h.rpartition("/")[2] for h in s["hosts"]]
+            for h in ["*"] if "*" in own else own:  # istiod: a server of "*" is a server of nothing else
+                names.setdefault(h, (g, s))
         found = best(names, sni) if sni else "*" if "*" in names else None
         return names[found] if found else None
 
