@@ -2,6 +2,7 @@
 policy's rule and one route, then misses them by one attribute as often as not."""
 import os
 import random
+import re
 
 import yaml
 
@@ -91,7 +92,7 @@ class Generator:
             fields[no] = make()
 
     def namespaces(self):
-        return sorted({p.replace("/", "") or "*" for p in self.patterns(["shop", "ops", "prod-eu", "prod-us", "edge"])} - {"*sa"})
+        return self.patterns(["shop", "ops", "prod-eu", "prod-us", "edge"], 1, 4)
 
     def source(self):
         s = {}
@@ -100,7 +101,7 @@ class Generator:
             if self.chance(share):
                 self.pair(s, name, make)
         if not ({"principals", "notPrincipals", "namespaces", "notNamespaces"} & set(s)) and self.chance(0.4):
-            self.pair(s, "serviceAccounts", lambda: some(self.rng, ["client", "shop/client", "ops/client", "prod-eu/web", "gateway"], 1, 3))
+            self.pair(s, "serviceAccounts", lambda: some(self.rng, ["client", "admin", "gateway", "shop/client", "ops/client", "prod-eu/web"], 2, 4), 0.5)
         return s or {"ipBlocks": some(self.rng, BLOCKS, 3, 6)}
 
     def paths(self):
@@ -127,7 +128,10 @@ class Generator:
             ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("remote.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("source.namespace", self.namespaces),
             ("source.principal", lambda: self.patterns(PRINCIPALS)), ("source.serviceAccount", lambda: some(self.rng, ["client", "shop/client", "ops/client", "prod-eu/web"], 1, 2)),
             ("destination.ip", lambda: some(self.rng, OUR_BLOCKS, 1, 2)), ("destination.port", lambda: some(self.rng, ["80", "8080", "443"], 1, 2)),
-            ("connection.sni", lambda: self.patterns(HOSTS))])
+            ("connection.sni", lambda: self.patterns(HOSTS)), ("connection.sni", lambda: self.patterns(HOSTS, 2, 4)), ("source.namespace", self.namespaces),
+            ("source.principal", lambda: self.patterns(PRINCIPALS, 2, 4)), ("source.serviceAccount", lambda: some(self.rng, ["client", "admin", "gateway", "web"], 2, 4)),
+            ("source.serviceAccount", lambda: some(self.rng, ["client", "admin", "shop/admin", "shop/client", "ops/client", "prod-eu/web"], 2, 4)),
+            ("source.principal", lambda: self.patterns(PRINCIPALS, 2, 4))])
         w = {"key": key}
         r = self.rng.random()
         if r > 0.45 or r < 0.1:
@@ -200,7 +204,7 @@ class Generator:
         r = self.rng.random()
         if r < 0.4:
             return {"exact": v}
-        if r < 0.75 or not regex:
+        if r < 0.7 or not regex:
             return {"prefix": v[:self.rng.randint(max(1, len(v) // 2), len(v))]}
         quoted = "".join("\\" + c if c in ".+*?()[]{}|^$\\" else c for c in v)
         half = self.rng.randint(1, len(v))
@@ -218,19 +222,19 @@ class Generator:
                     m["uri"] = {k: v if k == "regex" else v.swapcase() for k, v in m["uri"].items()}
         if self.chance(0.2):
             m["method"] = self.string_match(METHODS)
-        if self.chance(0.1):
+        if self.chance(0.2):
             m["authority"] = self.string_match(HOSTS)
-        if self.chance(0.1):
-            m["scheme"] = self.string_match(["http", "https"])
+        if self.chance(0.15):
+            m["scheme"] = self.string_match(["http", "https", "https"])
         for field, share in (("headers", 0.25), ("withoutHeaders", 0.15)):
             if self.chance(share):
                 m[field] = {h: {} if self.chance(0.25) else self.string_match(HEADERS[h]) for h in some(self.rng, HEADERS, 1, 2)}
                 m[field] = {self.rng.choice((h, h.title())): v for h, v in m[field].items()}
         if self.chance(0.2):
             m["queryParams"] = {q: {} if self.chance(0.25) else self.string_match(QUERIES[q]) for q in some(self.rng, QUERIES, 1, 2)}
-        if self.chance(0.15):
+        if self.chance(0.2):
             m["port"] = self.rng.choice((80, 8080, 443))
-        if self.chance(0.1):
+        if self.chance(0.2):
             m["gateways"] = [self.rng.choice((f"{NAMESPACE}/gw", f"{NAMESPACE}/hz"))]
         return m if set(m) - {"name"} else m | {"uri": self.string_match(PATHS)}
 
@@ -352,7 +356,7 @@ class Requests:
         allows = [r for r in self.rules if r[0] == "ALLOW"]
         if self.rules and rng.random() < 0.85:
             self.aim_at_rule(a, rng.choice(allows if allows and rng.random() < 0.75 else self.rules))
-        if rng.random() < 0.35:
+        if rng.random() < 0.25:
             self.miss(a)
         return self.question(a)
 
@@ -370,15 +374,18 @@ class Requests:
     def aim_at_route(self, a, virtual):
         rng = self.rng
         match = rng.choice(rng.choice(virtual["spec"]["http"]).get("match") or [{}])
-        text = lambda m, pool: m.get("exact") or (m["prefix"] + rng.choice(("", "x", "/x")) if "prefix" in m else rng.choice(pool))
+        taken = lambda m, pool: [v for v in pool if re.fullmatch(m["regex"], v)] or pool if "regex" in m else pool
+        text = lambda m, pool: m.get("exact") or (m["prefix"] + rng.choice(("", "x", "/x")) if "prefix" in m else rng.choice(taken(m, pool)))
         if "uri" in match:
             a["path"] = text(match["uri"], PATHS)
             if match.get("ignoreUriCase") and rng.random() < 0.5:
                 a["path"] = a["path"].swapcase()
         if "method" in match:
             a["method"] = match["method"].get("exact") or rng.choice(METHODS)
-        if "authority" in match and "exact" in match["authority"] and rng.random() < 0.5:
-            a["host"] = match["authority"]["exact"]
+        if "authority" in match and rng.random() < 0.7:
+            wanted = text(match["authority"], HOSTS).replace("/", "")
+            if any(wildcard_matches(h, wanted) for h in virtual["spec"]["hosts"]):
+                a["host"] = wanted
         for h, m in match.get("headers", {}).items():
             a["headers"][h.lower()] = text(m, HEADERS[h.lower()])
         for h, m in match.get("withoutHeaders", {}).items():
@@ -396,13 +403,13 @@ class Requests:
             self.aim_at_operation(a, rng.choice(rule["to"])["operation"])
         for w in rule.get("when", []):
             # Now and then a value that is excluded.
-            values = w.get("values") if "values" in w and rng.random() < 0.8 else w.get("notValues") if rng.random() < 0.35 else None
+            values = w.get("values") if "values" in w and rng.random() < 0.8 else w.get("notValues") if rng.random() < 0.6 else None
             if values:
                 self.aim_at_condition(a, w["key"], rng.choice(values), namespace)
 
     def one(self, fields, name):
         values = fields.get(name)
-        if values is None and self.rng.random() < 0.25:
+        if values is None and self.rng.random() < 0.5:
             values = fields.get("not" + name[0].upper() + name[1:])
         return self.rng.choice(values) if values else None
 
@@ -414,7 +421,7 @@ class Requests:
 
     def aim_at_operation(self, a, o):
         rng = self.rng
-        if (v := self.one(o, "hosts")) and rng.random() < 0.7:
+        if v := self.one(o, "hosts"):
             a["host"] = inside(v, HOSTS, rng)
             if a["tls"] and rng.random() < 0.8:
                 a["sni"] = a["host"].partition(":")[0].lower().lstrip(".")
@@ -451,7 +458,7 @@ class Requests:
             if a["tls"]:
                 a["sni"] = inside(v, HOSTS, rng).lower().lstrip(".")
         else:
-            self.become(a, key, v, namespace)
+            self.become(a, key, v, namespace if namespace == NAMESPACE or rng.random() < 0.5 else NAMESPACE)
 
     def become(self, a, key, v, namespace):
         rng = self.rng

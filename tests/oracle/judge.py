@@ -13,7 +13,7 @@ class Judge:
         self.routes = Routes(documents, hit)
 
     def outcome(self, q):
-        """("closed", why) | (status, details) | ("to", clusters, ALLOW rule, route, VirtualService)"""
+        """("closed", why) | ("403", details, route, VirtualService) | (status, details) | ("to", clusters, ALLOW rule, route, VirtualService)"""
         return self.whole(q)[0]
 
     def whole(self, q):
@@ -41,10 +41,10 @@ class Judge:
         facts = Facts(identity=Identity(principal), source_ip=q["from"], remote_ip=q["from"], destination_ip=q["to"], port=q["port"], sni=sni, method=q["method"],
                       host=q["authority"], path=without_query(target), headers=headers)
         allowed, rule = self.policies.decide(facts)
-        if not allowed:
-            return ("403", f"rbac_access_denied_matched_policy[{rule or 'none'}]"), None, target
         request = Request(port=q["port"], tls=q["tls"], sni=sni, authority=q["authority"], target=target, method=q["method"], headers=headers)
         r = self.routes.route(request)
+        if not allowed:  # the route is known all the same
+            return ("403", f"rbac_access_denied_matched_policy[{rule or 'none'}]", r.name, r.source), None, target
         if r.kind == "redirect":
             return ("301", "to https"), r, target
         if r.kind == "none":

@@ -35,12 +35,14 @@ def outcome(a):
     if a["status"] == 0 and not a["clusters"]:
         return ("closed", next((w for w in ("no listener", "filter_chain_not_found", "refused in the handshake") if w in a["details"]), a["details"]))
     rule = a["verdict"].partition("ALLOW ns[")[2]
-    rest = ("ns[" + rule if rule else None, a["route"].split("'")[1] if "'" in a["route"] else "", a["source"])
+    rest = ("ns[" + rule if rule else None, a["route"].split("'")[1] if "'" in a["route"] else "", a["source"].strip("/"))
     if a["status"] == 0:
         clusters = {}
         for name, weight in a["clusters"]:
             clusters[name] = clusters.get(name, 0) + weight
         return ("to", tuple(sorted(clusters.items())), *rest)
+    if a["status"] == 403:
+        return ("403", a["details"], *rest[1:])
     if a["details"].startswith("to https"):
         return (str(a["status"]), "to https")
     if a["details"] in ("redirect", "direct_response"):

@@ -32,6 +32,11 @@ def narrower(a, b):
     return None
 
 
+def whole(server):
+    """istiod: a server of */* is one of * and nothing else."""
+    return server | {"hosts": ["*"]} if "*/*" in server["hosts"] else server
+
+
 class Request:
     def __init__(self, *, port, tls, sni, authority, target, method, headers):
         self.port, self.tls, self.sni, self.authority, self.target, self.method, self.headers = port, tls, sni, authority, target, method, headers
@@ -48,9 +53,9 @@ class Routes:
     def __init__(self, documents, hit):
         self.hit = hit
         self.servers = []  # (gateway "ns/name", server)
-        for d in documents:
+        for d in sorted(documents, key=lambda d: (d["metadata"]["namespace"], d["metadata"]["name"])):  # none has a creation time
             if d["kind"] == "Gateway":
-                self.servers += [(f"{d['metadata']['namespace']}/{d['metadata']['name']}", s) for s in d["spec"]["servers"]]
+                self.servers += [(f"{d['metadata']['namespace']}/{d['metadata']['name']}", whole(s)) for s in d["spec"]["servers"]]
         self.services = [d for d in documents if d["kind"] == "ServiceEntry"]
         self.virtuals = sorted((d for d in documents if d["kind"] == "VirtualService"),
                                key=lambda d: (d["metadata"]["creationTimestamp"], d["metadata"]["namespace"], d["metadata"]["name"]))
@@ -87,12 +92,11 @@ class Routes:
         server = servers[0][1]
         if host is None:
             return Outcome("none", server=server)
-        if host in redirected:
-            return Outcome("redirect", server=server)
+        kind = "redirect" if host in redirected else "route"
         for name, source, route, match, port in hosts[host]:
             if match is None or self.matches(match, r, port):
-                return Outcome("route", route=route, name=name, source=source, server=server)
-        return Outcome("none", server=server)
+                return Outcome(kind, route=route, name=name, source=source, server=server)
+        return Outcome("none" if kind == "route" else kind, server=server)
 
     # ---- hosts and their routes, in order
 
