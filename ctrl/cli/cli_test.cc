@@ -142,12 +142,16 @@ TEST_F(Explain, APrincipalCountsOnlyWhereItIsAskedFor) {
 ---
 {apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop},
  spec: {rules: [{from: [{source: {principals: ["cluster.local/ns/shop/sa/client"]}}]}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: a, namespace: shop}, spec: {action: AUDIT, rules: [{}]}}
 )";
-  for (const auto& [port, answer] : {std::pair("", "403 rbac_access_denied_matched_policy[none]"), std::pair(":9443", "404 route_not_found")}) {
+  for (const auto& [port, answer] :
+       {std::pair("", "403 rbac_access_denied_matched_policy[none]"), std::pair(":9443", "404 route_not_found")}) {
     question.url = "https://a.example.com" + std::string(port) + "/";
     out.str("");
     EXPECT_EQ(sluice::cli::explain("", question, {.dir = simple}, false, streams), kOk) << err.str();
     EXPECT_NE(out.str().find(answer), std::string::npos) << out.str();
+    EXPECT_NE(out.str().find("verdict   allowed: LOG ns[shop]-policy[a]-rule[0]\n"), std::string::npos) << out.str();
   }
 }
 

@@ -471,25 +471,27 @@ class Walk {
     return true;
   }
 
+  static std::string kind_of(tables::Rbac::Action a) {
+    return a == tables::Rbac::Action::kAllow ? "ALLOW" : a == tables::Rbac::Action::kDeny ? "DENY" : "LOG";
+  }
+
   // One filter: its policies, its verdict. On denial e_.details is the policy that matched.
   bool rbac(const tables::RbacFilter& f, const authz::Request& request) {
     if (!f.rules) return true;
     if (!terse_) policies(f, request);
     const authz::Decision d = f.program != nullptr ? f.program->evaluate(request) : authz::Decision{};
     const bool allowed = d.verdict == authz::Verdict::kAllow;
-    std::string by = d.policy.empty()
-                         ? f.rules->action == tables::Rbac::Action::kAllow ? "no ALLOW policy matches" : "no DENY policy matches"
-                         : (allowed ? "ALLOW " : "DENY ") + std::string(d.policy);
+    const std::string kind = kind_of(f.rules->action);
+    std::string by = d.policy.empty() ? "no " + kind + " policy matches" : kind + " " + std::string(d.policy);
     if (f.rules->action == tables::Rbac::Action::kAllow && f.rules->policies.empty()) by = "an ALLOW filter without policies denies all";
-    say("verdict", (allowed ? "allowed: " : "denied: ") + by, policy_origin(d.policy));
+    say("verdict", (allowed ? "allowed: " : "denied: ") + by,
+        f.rules->action == tables::Rbac::Action::kLog ? Origin{} : policy_origin(d.policy));  // LOG decides nothing
     if (!allowed) e_.details = d.policy;
     return allowed;
   }
 
   void policies(const tables::RbacFilter& f, const authz::Request& request) {
-    const std::string kind = f.rules->action == tables::Rbac::Action::kAllow  ? "ALLOW"
-                             : f.rules->action == tables::Rbac::Action::kDeny ? "DENY"
-                                                                              : "LOG";
+    const std::string kind = kind_of(f.rules->action);
     const Policies policies(request, q_.principal);
     size_t missed = 0;
     for (const Policy& p : f.rules->policies) {

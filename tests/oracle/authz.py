@@ -76,12 +76,13 @@ class Mesh:
         self.aliases = config.get("trustDomainAliases", [])
 
     def names(self, principal):
-        """With aliases, a principal of one of the mesh's domains is one of each of them; cluster.local is the mesh's own by any name."""
+        """With aliases, a principal of one of the mesh's domains is one of each of them; cluster.local is the mesh's own by any name. A domain may begin with an asterisk."""
         domain, slash, rest = principal.partition("/")
         own = [self.domain, *self.aliases]
-        if principal.count("/") != 4 or "*" in domain or (domain != "cluster.local" and domain not in own):
+        fits = lambda d: domain.startswith("*") and d.endswith(domain[1:])
+        if principal.count("/") != 4 or not (domain == "cluster.local" or domain in own or any(fits(d) for d in own)):
             return [principal]
-        return [d + slash + rest for d in own]
+        return [principal if fits(d) else d + slash + rest for d in own]
 
 
 class Facts:

@@ -46,8 +46,9 @@ std::string json_of(const explain::Explanation& e) {
     if (s.what == "verdict") verdict = s.text;
     if (s.what == "route") route = s.text, source = s.origin.ns + "/" + s.origin.name;
   }
-  std::string out = "{\"status\":" + std::to_string(e.status) + ",\"details\":" + json_quoted(e.details) + ",\"verdict\":" +
-                    json_quoted(verdict) + ",\"route\":" + json_quoted(route) + ",\"source\":" + json_quoted(source) + ",\"clusters\":[";
+  std::string out = "{\"status\":" + std::to_string(e.status) + ",\"details\":" + json_quoted(e.details) +
+                    ",\"verdict\":" + json_quoted(verdict) + ",\"route\":" + json_quoted(route) + ",\"source\":" + json_quoted(source) +
+                    ",\"clusters\":[";
   for (size_t i = 0; i < e.clusters.size(); i++)
     out += (i > 0 ? ",[" : "[") + json_quoted(e.clusters[i].first) + "," + std::to_string(e.clusters[i].second) + "]";
   return out + "]}";

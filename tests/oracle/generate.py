@@ -18,7 +18,8 @@ TEMPLATES = ["/api/{*}/items", "/api/v1/items/{*}", "/api/{**}", "/{*}/users", "
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 SPIFFE = "spiffe://"
 PRINCIPALS = ["cluster.local/ns/shop/sa/client", "cluster.local/ns/shop/sa/admin", "cluster.local/ns/ops/sa/client", "cluster.local/ns/prod-eu/sa/web", "old.domain/ns/shop/sa/client",
-              "cluster.local/ns/prod-us/sa/web-2", "partner.io/ns/prod-eu/sa/web", "cluster.local/ns/edge/sa/gateway"]
+              "cluster.local/ns/prod-us/sa/web-2", "partner.io/ns/prod-eu/sa/web", "cluster.local/ns/edge/sa/gateway", "cluster.local/ns/edge/sa/client",
+              "cluster.local/ns/istio-system/sa/admin"]
 HEADERS = {"x-tier": ["gold", "silver", "gold-plus", "old gold"], "x-team": ["blue", "red", "blue,red", "Blue"], "user-agent": ["curl/8.0", "Mozilla/5.0 (X11)", "curl/7.88"],
            "x-flag": ["1", "true", ""], "cookie": ["user=jason", "user=anna; theme=dark"]}
 QUERIES = {"v": ["1", "2", "10", "1%20"], "debug": ["", "true"], "user": ["anna", "ann", "jason"]}
@@ -92,7 +93,7 @@ class Generator:
             fields[no] = make()
 
     def namespaces(self):
-        return self.patterns(["shop", "ops", "prod-eu", "prod-us", "edge"], 1, 4)
+        return self.patterns(["shop", "ops", "prod-eu", "prod-us", "edge"], 2, 4)
 
     def source(self):
         s = {}
@@ -101,7 +102,7 @@ class Generator:
             if self.chance(share):
                 self.pair(s, name, make)
         if not ({"principals", "notPrincipals", "namespaces", "notNamespaces"} & set(s)) and self.chance(0.4):
-            self.pair(s, "serviceAccounts", lambda: some(self.rng, ["client", "admin", "gateway", "shop/client", "ops/client", "prod-eu/web"], 2, 4), 0.5)
+            self.pair(s, "serviceAccounts", lambda: some(self.rng, ["client", "admin", "gateway", "shop/client", "ops/client", "prod-eu/web"], 2, 4), 0.6)
         return s or {"ipBlocks": some(self.rng, BLOCKS, 3, 6)}
 
     def paths(self):
@@ -125,11 +126,12 @@ class Generator:
         header = self.rng.choice(list(HEADERS))
         key, make = self.rng.choice([
             (f"request.headers[{header}]", lambda: self.patterns(HEADERS[header])), (f"request.headers[{header.title()}]", lambda: self.patterns(HEADERS[header])),
-            ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("remote.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("source.namespace", self.namespaces),
+            ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("remote.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("source.namespace", self.namespaces), ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)),
             ("source.principal", lambda: self.patterns(PRINCIPALS)), ("source.serviceAccount", lambda: some(self.rng, ["client", "shop/client", "ops/client", "prod-eu/web"], 1, 2)),
             ("destination.ip", lambda: some(self.rng, OUR_BLOCKS, 1, 2)), ("destination.port", lambda: some(self.rng, ["80", "8080", "443"], 1, 2)),
-            ("connection.sni", lambda: self.patterns(HOSTS)), ("connection.sni", lambda: self.patterns(HOSTS, 2, 4)), ("source.namespace", self.namespaces),
+            ("connection.sni", lambda: self.patterns(HOSTS)), ("connection.sni", lambda: self.patterns(HOSTS, 2, 4)), ("connection.sni", lambda: self.patterns(HOSTS, 3, 5)), ("source.namespace", self.namespaces),
             ("source.principal", lambda: self.patterns(PRINCIPALS, 2, 4)), ("source.serviceAccount", lambda: some(self.rng, ["client", "admin", "gateway", "web"], 2, 4)),
+            ("source.serviceAccount", lambda: some(self.rng, ["client", "admin", "gateway", "web"], 2, 4)),
             ("source.serviceAccount", lambda: some(self.rng, ["client", "admin", "shop/admin", "shop/client", "ops/client", "prod-eu/web"], 2, 4)),
             ("source.principal", lambda: self.patterns(PRINCIPALS, 2, 4))])
         w = {"key": key}
@@ -225,14 +227,14 @@ class Generator:
         if self.chance(0.2):
             m["authority"] = self.string_match(HOSTS)
         if self.chance(0.15):
-            m["scheme"] = self.string_match(["http", "https", "https"])
+            m["scheme"] = self.rng.choice(({"exact": "http"}, {"exact": "https"}, {"prefix": "https"}, {"prefix": "https"}, {"prefix": "ht"}, {"regex": "https?"}, {"regex": ".*s"}))
         for field, share in (("headers", 0.25), ("withoutHeaders", 0.15)):
             if self.chance(share):
                 m[field] = {h: {} if self.chance(0.25) else self.string_match(HEADERS[h]) for h in some(self.rng, HEADERS, 1, 2)}
                 m[field] = {self.rng.choice((h, h.title())): v for h, v in m[field].items()}
         if self.chance(0.2):
             m["queryParams"] = {q: {} if self.chance(0.25) else self.string_match(QUERIES[q]) for q in some(self.rng, QUERIES, 1, 2)}
-        if self.chance(0.2):
+        if self.chance(0.25):
             m["port"] = self.rng.choice((80, 8080, 443))
         if self.chance(0.2):
             m["gateways"] = [self.rng.choice((f"{NAMESPACE}/gw", f"{NAMESPACE}/hz"))]
@@ -409,8 +411,8 @@ class Requests:
 
     def one(self, fields, name):
         values = fields.get(name)
-        if values is None and self.rng.random() < 0.5:
-            values = fields.get("not" + name[0].upper() + name[1:])
+        if self.rng.random() < (0.5 if values is None else 0.15):
+            values = fields.get("not" + name[0].upper() + name[1:], values)
         return self.rng.choice(values) if values else None
 
     def aim_at_source(self, a, s, namespace):
@@ -455,6 +457,8 @@ class Requests:
         elif key == "destination.port":
             self.to_port(a, int(v))
         elif key == "connection.sni":
+            if not a["tls"] and (secure := [s for s in self.servers if s["port"]["protocol"] == "HTTPS"]) and rng.random() < 0.5:
+                self.to_port(a, rng.choice(secure)["port"]["number"])
             if a["tls"]:
                 a["sni"] = inside(v, HOSTS, rng).lower().lstrip(".")
         else:
@@ -510,9 +514,7 @@ class Requests:
         rng.shuffle(headers)
         if rng.random() < 0.1:
             headers.append(("X-Forwarded-For", rng.choice(SOURCES)))  # nobody's word but the connection's counts
-        host, port = a["host"], a["port"]
-        if ":" in host:
-            host = host.partition(":")[0]
+        host, port = a["host"].partition(":")[0] or "x", a["port"]
         if rng.random() < 0.1:
             host = rng.choice((host.upper(), host.title()))
         authority = f"{host}:{port}" if rng.random() < (0.1 if port in (80, 443) else 0.7) else host
