@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "ctrl/explain/words.h"
 #include "dataplane/authz/authz.h"
 #include "dataplane/base/json.h"
 #include "dataplane/http/h1_parser.h"
@@ -24,30 +25,6 @@ constexpr size_t kMissedRoutesMax = 12, kMissedPoliciesMax = 20;
 
 // ---- words
 
-std::string quoted(std::string_view s) { return "'" + std::string(s) + "'"; }
-
-std::string words(const StringMatch& m) {
-  const std::string value = quoted(m.kind == StringMatch::Kind::kRegex ? std::string_view(m.regex->pattern()) : std::string_view(m.value));
-  switch (m.kind) {
-    case StringMatch::Kind::kExact: return "is " + value;
-    case StringMatch::Kind::kPrefix: return "begins with " + value;
-    case StringMatch::Kind::kSuffix: return "ends with " + value;
-    case StringMatch::Kind::kContains: return "contains " + value;
-    case StringMatch::Kind::kRegex: return "matches the regex " + value;
-  }
-  return {};
-}
-
-std::string words(const HeaderMatch& m) {
-  std::string out = m.name + " ";
-  switch (m.kind) {
-    case HeaderMatch::Kind::kPresent: out += m.present ? "is present" : "is absent"; break;
-    case HeaderMatch::Kind::kString: out += words(m.string); break;
-    case HeaderMatch::Kind::kRange: out += "is in [" + std::to_string(m.range_start) + ", " + std::to_string(m.range_end) + ")"; break;
-  }
-  return m.invert ? "not (" + out + ")" : out;
-}
-
 std::string value_of(const http::RequestHead& head, const HeaderMatch& m) {
   if (m.name == ":method") return quoted(head.method);
   if (m.name == ":path") return quoted(head.path);
@@ -55,16 +32,6 @@ std::string value_of(const http::RequestHead& head, const HeaderMatch& m) {
   if (m.name == ":scheme") return quoted(head.scheme);
   const auto value = head.fields.joined(m.name);
   return value ? quoted(*value) : "absent";
-}
-
-std::string words(const tables::RouteMatch& m) {
-  switch (m.kind) {
-    case tables::RouteMatch::Path::kPrefix: return "prefix " + m.path;
-    case tables::RouteMatch::Path::kExact: return "path " + m.path;
-    case tables::RouteMatch::Path::kSeparatedPrefix: return "prefix " + m.path + " at a path segment";
-    case tables::RouteMatch::Path::kRegex: return "regex " + m.path;
-  }
-  return {};
 }
 
 // Why a route does not take the request: the first condition that fails; empty when all hold.
@@ -176,30 +143,6 @@ class Policies {
   const authz::Request& request_;
   const std::string_view principal_;
 };
-
-// "ns[shop]-policy[read]-rule[0]" (istiod's name of a rule).
-Origin policy_origin(std::string_view name) {
-  const auto between = [&](std::string_view open) -> std::string {
-    const size_t at = name.find(open);
-    if (at == name.npos) return {};
-    const size_t begin = at + open.size(), end = name.find(']', begin);
-    return std::string(name.substr(begin, end == name.npos ? end : end - begin));
-  };
-  Origin o{.kind = "AuthorizationPolicy", .ns = between("ns["), .name = between("policy[")};
-  unsigned rule = 0;
-  if (const std::string n = between("rule["); std::from_chars(n.data(), n.data() + n.size(), rule).ec == std::errc()) o.rule = rule;
-  return o.name.empty() ? Origin{} : o;
-}
-
-// "/apis/networking.istio.io/v1/namespaces/NS/virtual-service/NAME" (istiod's metadata).
-Origin route_origin(std::string_view source) {
-  constexpr std::string_view kBefore = "/namespaces/", kBetween = "/virtual-service/";
-  const size_t ns = source.find(kBefore), kind = source.find(kBetween);
-  if (ns == source.npos || kind == source.npos) return {};
-  return {.kind = "VirtualService",
-          .ns = std::string(source.substr(ns + kBefore.size(), kind - ns - kBefore.size())),
-          .name = std::string(source.substr(kind + kBetween.size()))};
-}
 
 // "https.443.NAME.GATEWAY.NAMESPACE" (istiod's route name of a TLS server).
 Origin gateway_origin(std::string_view route_config) {
@@ -447,13 +390,6 @@ class Walk {
     const std::string& name = host_->routes[i].name;
     return "route " + std::to_string(i) + (name.empty() ? "" : " " + quoted(name)) + ": ";
   }
-  static std::string conditions(const tables::RouteMatch& m) {
-    std::string out;
-    for (const HeaderMatch& h : m.headers) out += ", " + words(h);
-    for (const tables::QueryMatch& q : m.query) out += ", query " + q.name + (q.present_only ? " is present" : " " + words(q.string));
-    if (m.fraction_of_million) out += ", for " + std::to_string(*m.fraction_of_million) + " of a million requests";
-    return out;
-  }
 
   bool authorize(const tables::Hcm& hcm) {
     bool asked = false;
@@ -563,6 +499,30 @@ class Walk {
 };
 
 }  // namespace
+
+// "ns[shop]-policy[read]-rule[0]" (istiod's name of a rule).
+Origin policy_origin(std::string_view name) {
+  const auto between = [&](std::string_view open) -> std::string {
+    const size_t at = name.find(open);
+    if (at == name.npos) return {};
+    const size_t begin = at + open.size(), end = name.find(']', begin);
+    return std::string(name.substr(begin, end == name.npos ? end : end - begin));
+  };
+  Origin o{.kind = "AuthorizationPolicy", .ns = between("ns["), .name = between("policy[")};
+  unsigned rule = 0;
+  if (const std::string n = between("rule["); std::from_chars(n.data(), n.data() + n.size(), rule).ec == std::errc()) o.rule = rule;
+  return o.name.empty() ? Origin{} : o;
+}
+
+// "/apis/networking.istio.io/v1/namespaces/NS/virtual-service/NAME" (istiod's metadata).
+Origin route_origin(std::string_view source) {
+  constexpr std::string_view kBefore = "/namespaces/", kBetween = "/virtual-service/";
+  const size_t ns = source.find(kBefore), kind = source.find(kBetween);
+  if (ns == source.npos || kind == source.npos) return {};
+  return {.kind = "VirtualService",
+          .ns = std::string(source.substr(ns + kBefore.size(), kind - ns - kBefore.size())),
+          .name = std::string(source.substr(kind + kBetween.size()))};
+}
 
 std::expected<Explanation, std::string> explain(const tables::Snapshot& tables, const Question& question) {
   auto url = parse_url(question.url);

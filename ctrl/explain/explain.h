@@ -35,6 +35,9 @@ struct Origin {
   std::string host;              // Cluster: the service's host, with its subset
 };
 
+Origin policy_origin(std::string_view rule);   // by istiod's name of a rule: "ns[shop]-policy[read]-rule[0]"
+Origin route_origin(std::string_view source);  // by istiod's metadata of a route
+
 struct Step {
   std::string what;  // "listener", "chain", "path", "host", "route", "missed", "policy", "verdict", "cluster", "endpoint", "answer"
   std::string text;

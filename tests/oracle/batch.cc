@@ -3,7 +3,7 @@
 //
 //   load NAME DIR MESH deny|allow   the directory as the gateway would serve it, kept as NAME; MESH "-": none
 //   ask NAME QUESTION               explain::decide() of it; QUESTION is parse_question()'s text with tabs for line ends
-//   diff BEFORE AFTER               explain::diff()
+//   diff BEFORE AFTER MAX           explain::diff(), with at most MAX requests
 //
 // The tables are load_offline()'s, the decisions those of the data path's own matchers; nothing here decides.
 #include <iostream>
@@ -73,8 +73,9 @@ std::string list_of(const std::vector<std::string>& list) {
 
 std::string diff(std::istringstream& words, const Directories& directories) {
   std::string before, after;
-  words >> before >> after;
-  const explain::Diff d = explain::diff(*directories.at(before).tables, *directories.at(after).tables);
+  size_t most = explain::kAskedMax;
+  words >> before >> after >> most;
+  const explain::Diff d = explain::diff(*directories.at(before).tables, *directories.at(after).tables, most);
   std::string out = "{\"asked\":" + std::to_string(d.asked) + ",\"lines\":" + list_of(d.lines) + ",\"undecided\":" + list_of(d.undecided) +
                     ",\"flips\":[";
   for (size_t i = 0; i < d.flips.size(); i++)
