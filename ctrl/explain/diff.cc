@@ -56,6 +56,10 @@ Words inventory(const tables::Snapshot& t) {
   return out;
 }
 
+// What differs has changed: all that the tables say of an object, as text.
+using Object = std::pair<std::string, std::string>;  // kind, "ns/name"
+using Objects = std::map<Object, std::string>;
+
 // ---- constants of the matchers
 
 struct Constants {
@@ -64,7 +68,7 @@ struct Constants {
   std::map<std::string, Words> headers;  // name -> values that matter
   std::set<IpAddress> addresses{IpAddress(Ipv4{0xc000020a})};
   std::set<bool> tls;
-  std::set<Aim> policies, routes;
+  std::map<Object, std::set<Aim>> policies, routes;
 
   // A value that the matcher takes, and one that is longer.
   void want(const StringMatch& m, const std::string& filler, Words& out, const std::string& what, Shape shape = Shape::kText) {
@@ -172,9 +176,6 @@ Origin cause_of(const Explanation& was, const Explanation& is) {
 // The handshake asks for another name than the URL: a possible witness, but not the plainest.
 bool foreign_name(const Question& q) { return q.sni && q.url.find("//" + *q.sni + ":") == std::string::npos; }
 
-// The policies and the routes of a connection's chains as text, by the object that they are of: what differs has changed.
-using Objects = std::map<std::pair<std::string, std::string>, std::string>;  // kind, "ns/name" -> all of it
-
 class Search {
  public:
   Search(const tables::Snapshot& before, const tables::Snapshot& after, size_t asked_max, Diff& out)
@@ -184,10 +185,14 @@ class Search {
     std::set<SocketAddress> addresses;
     for (const tables::Snapshot* t : {&before_, &after_})
       for (const auto& l : t->listeners) addresses.insert(l->address);
-    // Aims first: they are few, and each is for something that is there.
     std::map<SocketAddress, Constants> constants;
     for (const SocketAddress& a : addresses) collect(a, constants[a]);
-    for (const SocketAddress& a : addresses) aimed(a, constants[a]);
+    for (const auto& [mine, theirs] : {std::pair(&was_, &is_), std::pair(&is_, &was_)})
+      for (const auto& [object, text] : *mine)
+        if (const auto at = theirs->find(object); at == theirs->end() || at->second != text) changed_.insert(object);
+    // Aims first: they are few, and each is for something that changed.
+    for (const bool one_less : {false, true})
+      for (const SocketAddress& a : addresses) aimed(a, constants[a], one_less);
     for (const SocketAddress& a : addresses) {
       out_.undecided.insert(out_.undecided.end(), constants[a].undecided.begin(), constants[a].undecided.end());
       for (const bool secure : constants[a].tls) hosts(a, secure, constants[a]);
@@ -225,47 +230,60 @@ class Search {
     c.add(f);
     if (!f.rules || f.rules->action == tables::Rbac::Action::kLog) return;
     for (const tables::Policy& p : f.rules->policies) {
-      const std::vector<Aim> aims = aims_of(p, c.undecided);
-      c.policies.insert(aims.begin(), aims.end());
       std::string text = std::to_string(int(f.rules->action)) + p.name;
       for (const Permission& x : p.permissions) text += "\n" + words(x);
       for (const Principal& x : p.principals) text += "\n" + words(x);
       const Origin o = policy_origin(p.name);
-      objects[{"AuthorizationPolicy", o.ns + "/" + o.name}] += text;
+      const Object object{"AuthorizationPolicy", o.ns + "/" + o.name};
+      objects[object] += text;
+      const std::vector<Aim> aims = aims_of(p, c.undecided);
+      c.policies[object].insert(aims.begin(), aims.end());
     }
   }
   void add(const tables::RouteConfiguration& routes, Constants& c, Objects& objects) {
     c.add(routes);
     for (const auto& host : routes.virtual_hosts)
       for (const tables::Route& r : host->routes) {
-        for (Aim& a : aims_of(r, c.undecided))
-          for (const std::string& d : host->domains) {
-            if (!a.host) a.host = host_of(d);
-            c.routes.insert(a);
-          }
         const Origin o = route_origin(r.source);
-        objects[{"VirtualService", o.ns + "/" + o.name}] +=
-            host->domains[0] + words(r.match) + conditions(r.match) + action_words(r) + "\n";
+        const Object object{"VirtualService", o.ns + "/" + o.name};
+        objects[object] += host->domains[0] + words(r.match) + conditions(r.match) + action_words(r) + "\n";
+        for (const Aim& a : aims_of(r, c.undecided))
+          for (const std::string& d : host->domains) c.routes[object].insert(a.host ? a : a.under({.host = host_of(d)}));
       }
   }
 
-  // Each rule's aim alone, and with each route's; then with one attribute less, which is a miss of that one.
-  void aimed(const SocketAddress& address, const Constants& c) {
+  // What a changed object demands, alone and with what else a request needs to come so far: a route, a rule that allows it. `one_less`:
+  // with one demand less, which is a miss of that one.
+  void aimed(const SocketAddress& address, const Constants& c, bool one_less) {
     std::set<Aim> asked;
     const auto one = [&](const Aim& a) {
       if (!asked.insert(a).second) return;
       for (const bool secure : c.tls) ask(question(address, secure, a, c));
     };
-    std::set<Aim> routes = c.routes;
-    if (routes.empty()) routes.insert(Aim{});
-    for (const Aim& r : routes) {
-      one(r);
-      for (const Aim& less : r.but_one()) one(less);
-      for (const Aim& p : c.policies) one(r.under(p));
-    }
-    for (const Aim& p : c.policies)
-      for (const Aim& less : p.but_one())
-        for (const Aim& r : routes) one(r.under(less));
+    std::set<Aim> all_routes{Aim{}}, all_policies{Aim{}};
+    for (const auto& [object, aims] : c.routes) all_routes.insert(aims.begin(), aims.end());
+    for (const auto& [object, aims] : c.policies) all_policies.insert(aims.begin(), aims.end());
+    const auto each = [&](const std::map<Object, std::set<Aim>>& of, const auto& ask_with) {
+      for (const auto& [object, aims] : of) {
+        if (!changed_.contains(object)) continue;
+        for (const Aim& a : aims) {
+          if (!one_less) ask_with(a);
+          else
+            for (const Aim& less : a.but_one()) ask_with(less);
+        }
+      }
+    };
+    each(c.policies, [&](const Aim& a) {
+      for (const Aim& r : all_routes) one(r.under(a));
+    });
+    each(c.routes, [&](const Aim& a) {
+      for (const Aim& p : all_policies) one(p.under(a));
+    });
+    each(c.policies, [&](const Aim& a) {
+      for (const Aim& p : all_policies)
+        if (const auto both = a.with(p); both && a != p)
+          for (const Aim& r : all_routes) one(r.under(*both));
+    });
   }
   static Question question(const SocketAddress& address, bool secure, const Aim& a, const Constants& c) {
     Question q;
@@ -285,10 +303,7 @@ class Search {
 
   // Objects that are not what they were and of which no flip was found.
   void unexplained() {
-    std::set<std::pair<std::string, std::string>> changed;
-    for (const auto& [mine, theirs] : {std::pair(&was_, &is_), std::pair(&is_, &was_)})
-      for (const auto& [object, text] : *mine)
-        if (const auto at = theirs->find(object); at == theirs->end() || at->second != text) changed.insert(object);
+    std::set<Object> changed = changed_;
     for (const Flip& f : out_.flips) changed.erase({f.cause.kind, f.cause.ns + "/" + f.cause.name});
     for (const auto& [kind, name] : changed)
       out_.undecided.push_back(kind + " " + name + " is not what it was, and no request was found that it makes a difference to");
@@ -355,6 +370,7 @@ class Search {
   Diff& out_;
   std::map<std::string, Flip> flips_;
   Objects was_, is_;
+  std::set<Object> changed_;
   size_t skipped_ = 0;
 };
 

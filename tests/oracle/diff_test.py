@@ -132,6 +132,7 @@ def main():
     p.add_argument("--pairs", type=int, default=60)
     p.add_argument("--requests", type=int, default=300, help="at random, of each pair")
     p.add_argument("--asked", type=int, default=10_000, help="what diff may ask of a pair")
+    p.add_argument("--missed", action="store_true", help="print each way in which a request at random flips and no witness does")
     p.add_argument("--keep")
     o = p.parse_args()
     print(f"seed {o.seed}, {o.pairs} pairs of directories")
@@ -166,7 +167,7 @@ def run(o, work):
     compared = time.monotonic()
     wrong = flips = random_flips = silent = undecided = asked = missed = 0
     answers = product.answers(os.path.join(work, "answers"))
-    found = []
+    found, all_kinds = [], set()
     with open(os.path.join(work, "witnesses"), "w") as commands:
         for before, after, folders, rng in pairs:
             loads, d = [next(answers), next(answers)], next(answers)
@@ -187,32 +188,37 @@ def run(o, work):
     for before, after, folders, rng, d in found:
         next(answers), next(answers)
         judges = [Judge(read(f), mesh_of(f), NAMESPACE, LABELS, c.deny_by_default) for c, f in zip((before, after), folders)]
+        kinds = set()
         for f in d["flips"]:
             q = question_of(f["question"])
             is_ = [product.outcome(next(answers)) for _ in judges]
             should = [j.outcome(q) for j in judges]
             flips += 1
+            kinds.add((said(should[0]), said(should[1])))
             if is_ != should or said(should[0]) == said(should[1]):
                 wrong += 1
                 print(f"WRONG WITNESS {folders[0]}\n  {f['question']!r}\n  diff    {f['before']} -> {f['after']}\n  product {is_[0]} -> {is_[1]}\n  oracle  {should[0]} -> {should[1]}")
         undecided += bool(d["undecided"])
         asked += d["asked"]
         requests = Requests(before if rng.random() < 0.5 else after, rng)
-        witness = None
+        others = {}  # kinds of flips that no witness is of
         for _ in range(o.requests):
             q = requests.next()
             was, is_ = (said(j.outcome(q)) for j in judges)
             if was != is_:
                 random_flips += 1
-                witness = witness or (q, was, is_)
-        if witness and not d["flips"]:
-            missed += 1
-            if not d["undecided"]:
-                silent += 1
-                wrong += 1
-                print(f"SILENT {folders[0]}\n  {product.line_of(witness[0])!r}\n  oracle {witness[1]} -> {witness[2]}\n  diff says {d['lines']}")
-    print(f"{len(found)} pairs, {flips} witnesses of {asked} asked; {random_flips} requests at random flip; of the pairs with such {missed} have no witness, "
-          f"{silent} of them in silence; {undecided} pairs with something undecided; {wrong} wrong")
+                all_kinds.add((folders[0], was, is_))
+                if (was, is_) not in kinds:
+                    others.setdefault((was, is_), q)
+        missed += len(others)
+        if others and not d["undecided"]:
+            silent += len(others)
+            wrong += len(others)
+        for (was, is_), q in others.items():
+            if not d["undecided"] or o.missed:
+                print(f"NO WITNESS {folders[0]}\n  {product.line_of(q)!r}\n  oracle {was} -> {is_}\n  diff says {d['lines']} {d['undecided']}")
+    print(f"{len(found)} pairs, {flips} witnesses of {asked} asked; {random_flips} requests at random flip in {len(all_kinds)} ways, of {missed} ways there is no witness, "
+          f"of {silent} in silence; {undecided} pairs with something undecided; {wrong} wrong")
     print(f"compared in {compared - started:.1f} s, judged in {time.monotonic() - compared:.1f} s")
     return 1 if wrong or not flips else 0
 
