@@ -14,11 +14,12 @@ using tables::StringMatch;
 
 // ---- a text of a regex
 
-// Reads the pattern from left to right and writes the plainest text of it: of alternatives the shortest, of a class its first character.
+// Reads the pattern from left to right and writes a plain text of it: of alternatives as it is told, of a class its first character.
 // What it does not know it gives up; the caller asks the regex itself whether the text matches.
 class Sampler {
  public:
-  Sampler(std::string_view pattern, Shape shape) : p_(pattern), shape_(shape) {}
+  enum class Take { kShortest, kFirst, kLongest };
+  Sampler(std::string_view pattern, Shape shape, Take take) : p_(pattern), shape_(shape), take_(take) {}
   std::optional<std::string> run() {
     auto out = alternatives();
     return at_ == p_.size() ? out : std::nullopt;
@@ -30,7 +31,8 @@ class Sampler {
     for (;;) {
       auto one = sequence();
       if (!one) return std::nullopt;
-      if (!best || one->size() < best->size()) best = std::move(one);
+      if (!best || (take_ == Take::kShortest && one->size() < best->size()) || (take_ == Take::kLongest && one->size() > best->size()))
+        best = std::move(one);
       if (at_ == p_.size() || p_[at_] != '|') return best;
       at_++;
     }
@@ -85,12 +87,14 @@ class Sampler {
     return std::string(1, c);
   }
   std::string filler(bool first, bool last) const {
+    if (shape_ == Shape::kPath) return first ? "/zz" : "zz";
     if (shape_ == Shape::kText) return "zz";
     return first ? "spiffe://cluster.local" : last ? "sa/zz" : "zz";
   }
 
   const std::string_view p_;
   const Shape shape_;
+  const Take take_;
   size_t at_ = 0;
 };
 
@@ -112,7 +116,7 @@ struct Builder {
     return {a};
   }
   Aims path(const StringMatch& m) {
-    return text(m, "a path", [](Aim& a, const std::string& v) { a.path = v.starts_with('/') ? v : "/" + v; });
+    return text(m, "a path", [](Aim& a, const std::string& v) { a.path = v.starts_with('/') ? v : "/" + v; }, Shape::kPath);
   }
   Aims header(const HeaderMatch& h) {
     Aim a;
@@ -236,14 +240,18 @@ std::optional<std::string> sample(const StringMatch& m, const std::string& fille
     case StringMatch::Kind::kContains: return filler + m.value + filler;
     case StringMatch::Kind::kRegex: break;
   }
-  auto found = Sampler(m.regex->pattern(), shape).run();
-  constexpr std::string_view kStranger = "spiffe://zz/";
-  if (found && shape == Shape::kPrincipal && found->starts_with(kStranger)) {
-    const std::string own = "spiffe://cluster.local/" + found->substr(kStranger.size());
-    if (m.regex->full_match(own)) return own;
+  for (const auto take : {Sampler::Take::kShortest, Sampler::Take::kFirst, Sampler::Take::kLongest}) {
+    const auto found = Sampler(m.regex->pattern(), shape, take).run();
+    if (!found) continue;
+    constexpr std::string_view kStranger = "spiffe://zz/";
+    if (shape == Shape::kPrincipal && found->starts_with(kStranger)) {
+      const std::string own = "spiffe://cluster.local/" + found->substr(kStranger.size());
+      if (m.regex->full_match(own)) return own;
+    }
+    if (shape == Shape::kPath && !found->starts_with('/')) continue;
+    if (m.regex->full_match(*found)) return found;
   }
-  if (found && !m.regex->full_match(*found)) found.reset();
-  return found;
+  return std::nullopt;
 }
 
 std::string sample_of_template(std::string text) {

@@ -78,7 +78,7 @@ struct Constants {
   }
   void path(const StringMatch& m) {
     Words found;
-    want(m, "zz", found, "a path");
+    want(m, "zz", found, "a path", Shape::kPath);
     for (std::string p : found) paths.insert(p.starts_with('/') ? p : "/" + p);
   }
   void header(const HeaderMatch& h) {
