@@ -12,14 +12,13 @@
 
 #include "ctrl/cli/offline.h"
 #include "ctrl/explain/diff.h"
-#include "dataplane/base/json.h"
+#include "tests/oracle/answer.h"
 
 namespace {
 
 using namespace sluice;
+using namespace sluice::oracle;
 using Directories = std::map<std::string, cli::Offline>;
-
-std::string error(const std::string& why) { return "{\"error\":" + json_quoted(why) + "}"; }
 
 std::string load(std::istringstream& words, Directories& directories) {
   std::string name, mode;
@@ -34,32 +33,12 @@ std::string load(std::istringstream& words, Directories& directories) {
   return "{}";
 }
 
-std::string question_of(std::string line) {
-  for (char& c : line)
-    if (c == '\t') c = '\n';
-  return line;
-}
-
-std::string json_of(const explain::Explanation& e) {
-  std::string verdict, route, source;
-  for (const explain::Step& s : e.steps) {
-    if (s.what == "verdict") verdict = s.text;
-    if (s.what == "route") route = s.text, source = s.origin.ns + "/" + s.origin.name;
-  }
-  std::string out = "{\"status\":" + std::to_string(e.status) + ",\"details\":" + json_quoted(e.details) +
-                    ",\"verdict\":" + json_quoted(verdict) + ",\"route\":" + json_quoted(route) + ",\"source\":" + json_quoted(source) +
-                    ",\"clusters\":[";
-  for (size_t i = 0; i < e.clusters.size(); i++)
-    out += (i > 0 ? ",[" : "[") + json_quoted(e.clusters[i].first) + "," + std::to_string(e.clusters[i].second) + "]";
-  return out + "]}";
-}
-
 std::string ask(std::istringstream& words, const Directories& directories) {
   std::string name, text;
   words >> name;
   words.get();
   std::getline(words, text);
-  const auto q = explain::parse_question(question_of(text));
+  const auto q = explain::parse_question(question_text(text));
   if (!q) return error(q.error());
   const auto e = explain::decide(*directories.at(name).tables, *q);
   return e ? json_of(*e) : error(e.error());

@@ -27,6 +27,8 @@ SOURCES = ["10.0.0.7", "10.0.1.7", "192.168.5.1", "192.168.5.200", "203.0.113.9"
 BLOCKS = ["10.0.0.0/24", "10.0.0.0/16", "192.168.5.0/25", "192.168.5.200", "203.0.113.9", "172.16.0.0/12", "10.0.1.7/32", "10.0.0.7", "192.168.5.1/31", "2001:db8::/32", "2001:db8::7", "2001:db8:1::/48"]
 OURS = ["10.10.0.1", "10.10.0.2", "10.20.0.1"]
 OUR_BLOCKS = ["10.10.0.0/24", "10.10.0.1", "10.20.0.0/16", "10.10.0.2/32", "10.10.0.2/31", "10.20.0.1"]
+INSIDE = {"10.0.0.0/24": "10.0.0.9", "10.0.0.0/16": "10.0.200.3", "192.168.5.0/25": "192.168.5.127", "172.16.0.0/12": "172.31.255.255", "2001:db8::/32": "2001:db8:ff::1",
+          "2001:db8:1::/48": "2001:db8:1:2::3", "192.168.5.1/31": "192.168.5.0"}
 CODES = [301, 302, 303, 307, 308]
 
 
@@ -286,10 +288,10 @@ class Generator:
 
     def services(self):
         out = []
-        for host, ports in (("web", [8080]), ("api", [8080]), ("two", [8080, 9090])):
+        for last, host, ports in ((2, "web", [8080]), (3, "api", [8080]), (4, "two", [8080, 9090])):
             out.append({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": host, "namespace": APPS},
                         "spec": {"hosts": [f"{host}.shop.svc.cluster.local"], "location": "MESH_INTERNAL", "resolution": "STATIC",
-                                 "ports": [{"number": p, "name": f"http-{p}", "protocol": "HTTP"} for p in ports], "endpoints": [{"address": "10.1.0.2"}]}})
+                                 "ports": [{"number": p, "name": f"http-{p}", "protocol": "HTTP"} for p in ports], "endpoints": [{"address": f"10.1.0.{last}"}]}})
         return out
 
     def case(self):
@@ -313,10 +315,8 @@ def inside(value, pool, rng):
     return filler + value[1:] if value.startswith("*") else value[:-1] + filler if value.endswith("*") else value
 
 
-def ip_inside(block, rng):
-    fits = {"10.0.0.0/24": "10.0.0.9", "10.0.0.0/16": "10.0.200.3", "192.168.5.0/25": "192.168.5.127", "172.16.0.0/12": "172.31.255.255", "2001:db8::/32": "2001:db8:ff::1",
-            "2001:db8:1::/48": "2001:db8:1:2::3", "192.168.5.1/31": "192.168.5.0"}
-    return fits.get(block, block.split("/")[0])
+def ip_inside(block):
+    return INSIDE.get(block, block.split("/")[0])
 
 
 def fill_template(template, rng):
@@ -451,9 +451,9 @@ class Requests:
             name = key[len("request.headers["):-1].lower()
             a["headers"][name] = inside(v, HEADERS[name], rng)
         elif key in ("source.ip", "remote.ip"):
-            a["source"] = ip_inside(v, rng)
+            a["source"] = ip_inside(v)
         elif key == "destination.ip":
-            a["ours"] = rng.choice([o for o in OURS if o.startswith(v.split("/")[0][:5])])
+            a["ours"] = rng.choice([o for o in OURS if o.startswith(v.split("/")[0][:5])] or OURS)
         elif key == "destination.port":
             self.to_port(a, int(v))
         elif key == "connection.sni":

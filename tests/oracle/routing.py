@@ -45,8 +45,8 @@ class Request:
 class Outcome:
     """kind: closed, redirect (to https), none (404), route. For a route: its name, its VirtualService and what it does."""
 
-    def __init__(self, kind, why="", route=None, name="", source="", server=None):
-        self.kind, self.why, self.route, self.name, self.source, self.server = kind, why, route, name, source, server
+    def __init__(self, kind, why="", route=None, match=None, name="", source=""):
+        self.kind, self.why, self.route, self.match, self.name, self.source = kind, why, route, match, name, source
 
 
 class Routes:
@@ -89,14 +89,13 @@ class Routes:
             self.tables[table] = self.hosts_of(servers)
         hosts, redirected = self.tables[table]
         host = best(hosts, host_of(r.authority))
-        server = servers[0][1]
         if host is None:
-            return Outcome("none", server=server)
+            return Outcome("none")
         kind = "redirect" if host in redirected else "route"
         for name, source, route, match, port in hosts[host]:
             if match is None or self.matches(match, r, port):
-                return Outcome(kind, route=route, name=name, source=source, server=server)
-        return Outcome("none" if kind == "route" else kind, server=server)
+                return Outcome(kind, route=route, match=match, name=name, source=source)
+        return Outcome("none" if kind == "route" else kind)
 
     # ---- hosts and their routes, in order
 
