@@ -94,7 +94,7 @@ class Facts:
 
 
 class Policies:
-    """The policies of a gateway. `hit(operator, outcome)` is called for every value that is compared."""
+    """The policies of a gateway. `hit(operator, outcome)` is called for every value that is compared and gives the outcome that counts."""
 
     def __init__(self, documents, gateway_namespace, gateway_labels, mesh, deny_by_default, hit):
         self.mesh, self.deny_by_default, self.hit = mesh, deny_by_default, hit
@@ -143,9 +143,7 @@ class Policies:
         """One of the values matches."""
         found = False
         for v in values:
-            hit = matches(v)
-            self.hit(f"{name} {kind(v)}", hit)
-            found |= hit
+            found |= self.hit(f"{name} {kind(v)}", matches(v))
         return found
 
     def field(self, name, fields, matches, kind=kind_of):

@@ -8,7 +8,7 @@ WANTS_CERTIFICATE = ("MUTUAL", "ISTIO_MUTUAL")
 
 
 class Judge:
-    def __init__(self, documents, mesh, namespace, labels, deny_by_default, hit=lambda name, outcome: None):
+    def __init__(self, documents, mesh, namespace, labels, deny_by_default, hit=lambda name, outcome: outcome):
         self.policies = Policies(documents, namespace, labels, Mesh(mesh), deny_by_default, hit)
         self.routes = Routes(documents, hit)
 

@@ -46,10 +46,11 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--program", default=os.path.join(HERE, "..", "..", "build", "tests", "oracle", "oracle_batch"))
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--directories", type=int, default=500)
+    p.add_argument("--directories", type=int, default=600)
     p.add_argument("--requests", type=int, default=200, help="of each directory")
     p.add_argument("--keep", help="a folder for the directories, which then stay")
     p.add_argument("--counts", action="store_true", help="print how often each operator was asked")
+    p.add_argument("--no-teeth", dest="teeth", action="store_false", help="do not look whether an operator turned around in the oracle would be noticed")
     o = p.parse_args()
     print(f"seed {o.seed}, {o.directories} directories with {o.requests} requests each")
     work = o.keep or tempfile.mkdtemp(prefix="oracle-")
@@ -59,6 +60,16 @@ def main():
     finally:
         if not o.keep:
             shutil.rmtree(work)
+
+
+def bites(operator, judged):
+    """Whether a difference would be seen if the oracle and the product disagreed about this operator always."""
+    for used, batch, said, args in judged:
+        if operator in used:
+            judge = Judge(*args, hit=lambda name, outcome: outcome ^ (name == operator))
+            if any(judge.outcome(q) != is_ for q, is_ in zip(batch, said)):
+                return True
+    return False
 
 
 def run(o, work):
@@ -85,17 +96,25 @@ def run(o, work):
     statuses = collections.Counter()
     wrong = allowed = pairs = 0
     answers = product.answers(os.path.join(work, "answers"))
+    judged = []
     for folder, deny, batch in questions:
         loaded = next(answers)
+        said = [product.outcome(next(answers)) for _ in batch]
         if "error" in loaded:
             print(f"{folder}: the product refuses it: {loaded['error']}")
             wrong += 1
-            for _ in batch:
-                next(answers)
             continue
-        judge = Judge(read(folder), mesh_of(folder), NAMESPACE, LABELS, deny, hit=lambda name, outcome: hits.update(((name, outcome),)))
-        for q in batch:
-            is_ = product.outcome(next(answers))
+        used = set()
+
+        def hit(name, outcome):
+            hits[name, outcome] += 1
+            used.add(name)
+            return outcome
+
+        documents, mesh = read(folder), mesh_of(folder)
+        judge = Judge(documents, mesh, NAMESPACE, LABELS, deny, hit)
+        judged.append((used, batch, said, (documents, mesh, NAMESPACE, LABELS, deny)))
+        for q, is_ in zip(batch, said):
             should = judge.outcome(q)
             pairs += 1
             statuses[should[0]] += 1
@@ -104,7 +123,7 @@ def run(o, work):
                 wrong += 1
                 if wrong <= CASES_SHOWN:
                     print(f"DIFFERENT {folder}\n  {product.line_of(q)!r}\n  product {is_}\n  oracle  {should}")
-    judged = time.monotonic()
+    done = time.monotonic()
     names = sorted({name for name, _ in hits})
     rare = [f"{n}: {hits[n, True]} held, {hits[n, False]} did not" for n in names
             if hits[n, True] < HITS_MIN or (hits[n, False] < HITS_MIN and n not in ALWAYS)]
@@ -113,8 +132,12 @@ def run(o, work):
             print(f"{hits[n, True]:8} {hits[n, False]:8} {n}")
     share = 100 * allowed / max(pairs, 1)
     print(f"{pairs} pairs, {wrong} differ, {share:.1f} % allowed, {len(names)} operators, outcomes {dict(statuses.most_common())}")
-    print(f"made in {made - started:.1f} s, asked in {asked - made:.1f} s, judged in {judged - asked:.1f} s")
+    print(f"made in {made - started:.1f} s, asked in {asked - made:.1f} s, judged in {done - asked:.1f} s")
     good = wrong == 0
+    if good and o.teeth:
+        toothless = [n for n in names if not bites(n, judged)]
+        print(f"each operator turned around in the oracle: {len(names) - len(toothless)} of {len(names)} are noticed, in {time.monotonic() - done:.1f} s", *toothless)
+        good = not toothless
     if pairs >= 100_000:  # what a shorter run by hand cannot promise
         for line in rare:
             print("asked too rarely:", line)

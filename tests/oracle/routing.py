@@ -141,13 +141,10 @@ class Routes:
                 name = route["name"]
                 if match is not None:
                     if "port" in match:
-                        self.hit("match port", match["port"] == port)
-                        if match["port"] != port:
+                        if not self.hit("match port", match["port"] == port):
                             continue
                     if "gateways" in match:
-                        mine = gateway in [g if "/" in g else f"{ns}/{g}" for g in match["gateways"]]
-                        self.hit("match gateways", mine)
-                        if not mine:
+                        if not self.hit("match gateways", gateway in [g if "/" in g else f"{ns}/{g}" for g in match["gateways"]]):
                             continue
                     if "name" in match:
                         name += "." + match["name"]
@@ -187,8 +184,7 @@ class Routes:
             if ignore_case:
                 wanted, text = wanted.lower(), text.lower()
             out = text == wanted if kind == "exact" else text.startswith(wanted)
-        self.hit(f"match {field} {kind}" + (" ignoreUriCase" if ignore_case else ""), out)
-        return out
+        return self.hit(f"match {field} {kind}" + (" ignoreUriCase" if ignore_case else ""), out)
 
     # ---- where it goes
 
