@@ -40,7 +40,9 @@ std::string ask(std::istringstream& words, const Directories& directories) {
   std::getline(words, text);
   const auto q = explain::parse_question(question_text(text));
   if (!q) return error(q.error());
-  const auto e = explain::decide(*directories.at(name).tables, *q);
+  const auto at = directories.find(name);
+  if (at == directories.end()) return error("'" + name + "' is not loaded");
+  const auto e = explain::decide(*at->second.tables, *q);
   return e ? json_of(*e) : error(e.error());
 }
 
@@ -54,6 +56,7 @@ std::string diff(std::istringstream& words, const Directories& directories) {
   std::string before, after;
   size_t most = explain::kAskedMax;
   words >> before >> after >> most;
+  if (!directories.contains(before) || !directories.contains(after)) return error("not loaded");
   const explain::Diff d = explain::diff(*directories.at(before).tables, *directories.at(after).tables, most);
   std::string out = "{\"asked\":" + std::to_string(d.asked) + ",\"lines\":" + list_of(d.lines) + ",\"undecided\":" + list_of(d.undecided) +
                     ",\"flips\":[";
