@@ -155,6 +155,25 @@ TEST_F(Explain, APrincipalCountsOnlyWhereItIsAskedFor) {
   }
 }
 
+// Found by tests/oracle: where no server of a port has TLS, nobody looks into a ClientHello, so a policy sees no server name.
+TEST_F(Explain, AServerNameCountsOnlyWhereItIsLookedFor) {
+  const auto plain = dir / "plain";
+  std::filesystem::create_directories(plain);
+  std::ofstream(plain / "a.yaml") << R"(
+{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: g, namespace: shop}, spec: {selector: {a: b}, servers: [
+  {port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: shop}, spec: {hosts: ["*"], gateways: [g],
+ tcp: [{route: [{destination: {host: web.shop.svc.cluster.local, port: {number: 8080}}}]}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop},
+ spec: {rules: [{when: [{key: connection.sni, values: [a.example.com]}]}]}}
+)";
+  question = {.url = "https://a.example.com:9000/"};
+  EXPECT_EQ(sluice::cli::explain("", question, {.dir = plain}, false, streams), kOk) << err.str();
+  EXPECT_NE(out.str().find("the connection is closed: rbac_access_denied: "), std::string::npos) << out.str();
+}
+
 TEST_F(Explain, QuestionsGoOverTheAdminSocketAndComeBackWhole) {
   question.headers = {{"x-a", "1: 2"}, {"cookie", "a=b&c%20"}};
   question.sni = "";

@@ -265,8 +265,9 @@ class Walk {
 
   const tables::FilterChain* filter_chain(const tables::Listener& l) {
     const std::string_view alpn = "http/1.1";
-    const tables::ConnectionView view{
-        local_, {q_.from, 40000}, sni_, url_.tls ? "tls" : "raw_buffer", {&alpn, url_.tls ? size_t{1} : size_t{0}}};
+    const bool seen = url_.tls && l.tls_inspector;  // else nobody looks into the ClientHello: it is bytes, without a name
+    if (!seen) sni_.clear();
+    const tables::ConnectionView view{local_, {q_.from, 40000}, sni_, seen ? "tls" : "raw_buffer", {&alpn, seen ? size_t{1} : size_t{0}}};
     const auto* found = l.index->find(view);
     if (found == nullptr && l.default_chain != nullptr) found = &l.default_chain;
     if (found == nullptr) {
@@ -482,7 +483,7 @@ class Walk {
   const bool terse_;  // decide(): nothing is said of what was passed over
   const Question& q_;
   const Url url_;
-  const std::string sni_;
+  std::string sni_;
   ArenaPool pool_{4096};
   Arena arena_{pool_};
   http::RequestHead head_;

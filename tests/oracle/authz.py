@@ -86,10 +86,10 @@ class Mesh:
 
 
 class Facts:
-    """What a policy can see of a request."""
+    """What a policy can see of a request; of a connection that carries bytes nothing of HTTP (`tcp`)."""
 
-    def __init__(self, *, identity, source_ip, remote_ip, destination_ip, port, sni, method, host, path, headers):
-        self.identity, self.source_ip, self.remote_ip, self.destination_ip = identity, source_ip, remote_ip, destination_ip
+    def __init__(self, *, identity, source_ip, remote_ip, destination_ip, port, sni, method=None, host=None, path=None, headers=None, tcp=False):
+        self.tcp, self.identity, self.source_ip, self.remote_ip, self.destination_ip = tcp, identity, source_ip, remote_ip, destination_ip
         self.port, self.sni, self.method, self.host, self.path, self.headers = port, sni, method, host, path, headers
 
 
@@ -128,7 +128,13 @@ class Policies:
         out = []
         for d in self.by_action[action]:
             for i, rule in enumerate((d.get("spec") or {}).get("rules") or []):
-                if self.rule(rule or {}, d["metadata"]["namespace"], facts):
+                rule = rule or {}
+                if facts.tcp and speaks_http(rule):
+                    # Nothing of HTTP can be known: such a rule allows nothing, and a DENY rule means what is left of it, which is more.
+                    if action == "ALLOW":
+                        continue
+                    rule = without_http(rule)
+                if self.rule(rule, d["metadata"]["namespace"], facts):
                     out.append(f"ns[{d['metadata']['namespace']}]-policy[{d['metadata']['name']}]-rule[{i}]")
         return out
 
@@ -199,6 +205,18 @@ class Policies:
             raise ValueError(f"the oracle does not know {key}")
         good = "values" not in w or self.either(f"when {key} values", w["values"], matches, kind)
         return ("notValues" not in w or not self.either(f"when {key} notValues", w["notValues"], matches, kind)) and good
+
+
+HTTP_FIELDS = {"hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"}
+
+
+def speaks_http(rule):
+    return any(HTTP_FIELDS & set(t["operation"]) for t in rule.get("to") or []) or any(w["key"].startswith("request.") for w in rule.get("when") or [])
+
+
+def without_http(rule):
+    return rule | {"to": [{"operation": {k: v for k, v in t["operation"].items() if k not in HTTP_FIELDS}} for t in rule.get("to") or []],
+                   "when": [w for w in rule.get("when") or [] if not w["key"].startswith("request.")]}
 
 
 def path_matches(value, path):

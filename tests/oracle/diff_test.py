@@ -41,7 +41,7 @@ def edited(case, rng):
     generator.serial = 1000
     documents = copy.deepcopy(case.documents)
     policies = [d for d in documents if d["kind"] == "AuthorizationPolicy" and d["spec"].get("rules")]
-    virtuals = [d for d in documents if d["kind"] == "VirtualService"]
+    virtuals = [d for d in documents if d["kind"] == "VirtualService" and "http" in d["spec"]]
     what = rng.choice(("value", "value", "value", "rule", "policy", "without", "action", "match", "route", "order"))
     if what == "value" and policies:
         d = rng.choice(policies)
@@ -97,7 +97,7 @@ def small(seed):
             if policies > 2:
                 continue
             d["spec"]["rules"] = d["spec"].get("rules", [])[:2] or [{"when": [g.when()]}]
-        if d["kind"] == "VirtualService":
+        if d["kind"] == "VirtualService" and "http" in d["spec"]:
             d["spec"]["http"] = d["spec"]["http"][:2]
         if d["kind"] == "Gateway":
             d["spec"]["servers"] = d["spec"]["servers"][:2]

@@ -115,7 +115,7 @@ class Generator:
 
     def operation(self):
         o = {}
-        for name, make, share in (("hosts", self.host_patterns, 0.3), ("ports", lambda: some(self.rng, ["80", "8080", "443", "9443"], 1, 2), 0.15),
+        for name, make, share in (("hosts", self.host_patterns, 0.3), ("ports", lambda: some(self.rng, ["80", "8080", "443", "9443", "9000", "9100", "8443"], 1, 2), 0.15),
                                   ("methods", lambda: self.patterns(METHODS, 1, 4), 0.4), ("paths", self.paths, 0.6)):
             if self.chance(share):
                 self.pair(o, name, make)
@@ -130,7 +130,7 @@ class Generator:
             (f"request.headers[{header}]", lambda: self.patterns(HEADERS[header])), (f"request.headers[{header.title()}]", lambda: self.patterns(HEADERS[header])),
             ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("remote.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("source.namespace", self.namespaces), ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)),
             ("source.principal", lambda: self.patterns(PRINCIPALS)), ("source.serviceAccount", lambda: some(self.rng, ["client", "shop/client", "ops/client", "prod-eu/web"], 1, 2)),
-            ("destination.ip", lambda: some(self.rng, OUR_BLOCKS, 1, 2)), ("destination.port", lambda: some(self.rng, ["80", "8080", "443"], 1, 2)),
+            ("destination.ip", lambda: some(self.rng, OUR_BLOCKS, 1, 2)), ("destination.port", lambda: some(self.rng, ["80", "8080", "443", "9000", "8443"], 1, 2)),
             ("connection.sni", lambda: self.patterns(HOSTS)), ("connection.sni", lambda: self.patterns(HOSTS, 2, 4)), ("connection.sni", lambda: self.patterns(HOSTS, 3, 5)), ("source.namespace", self.namespaces),
             ("source.principal", lambda: self.patterns(PRINCIPALS, 2, 4)), ("source.serviceAccount", lambda: some(self.rng, ["client", "admin", "gateway", "web"], 2, 4)),
             ("source.serviceAccount", lambda: some(self.rng, ["client", "admin", "gateway", "web"], 2, 4)),
@@ -267,6 +267,30 @@ class Generator:
             out["rewrite"] = self.rng.choice(({"uri": "/new"}, {"authority": "inner.example"}, {"uri": "/", "authority": "inner.example"}))
         return out
 
+    def add_bytes(self, gateways):
+        """Servers that carry bytes, and the VirtualService that says where to."""
+        servers = []
+        if self.chance(0.3):
+            servers.append({"port": {"number": 9000, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"]})
+        if self.chance(0.3):
+            tls = {"mode": self.rng.choice(("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")), "serverCertificate": "/etc/pki/s.pem", "privateKey": "/etc/pki/k.pem"}
+            if tls["mode"] != "SIMPLE":
+                tls["caCertificates"] = "/etc/pki/ca.pem"
+            servers.append({"port": {"number": 9100, "name": "tls-tcp", "protocol": "TLS"}, "hosts": self.rng.choice((["*"], ["*.example.com", "web.shop.io"])), "tls": tls})
+        if self.chance(0.3):
+            servers.append({"port": {"number": 8443, "name": "pass", "protocol": "TLS"}, "hosts": ["*"], "tls": {"mode": "PASSTHROUGH"}})
+        if not servers:
+            return []
+        gateways[0]["spec"]["servers"] += servers
+        to = lambda: [{"destination": self.destination()}] if self.chance(0.6) else [{"destination": self.destination(), "weight": w} for w in (30, 70)]
+        spec = {"hosts": ["*"], "gateways": [f"{NAMESPACE}/gw"], "tcp": [{"match": [{"port": 9000}], "route": to()}, {"match": [{"port": 9100}], "route": to()}]}
+        if self.chance(0.5):
+            spec["tcp"].append({"route": to()})
+        names = self.rng.sample(HOSTS + HOST_PATTERNS[:4], 5)
+        spec["tls"] = [{"match": [{"port": 8443, "sniHosts": names[:2]}, {"sniHosts": names[2:3]}], "route": to()}, {"match": [{"sniHosts": names[3:]}], "route": to()}]
+        return [{"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "bytes", "namespace": NAMESPACE, "creationTimestamp": "2026-01-01T00:00:09Z"},
+                 "spec": spec}]
+
     def virtual_services(self, gateways):
         out = []
         for n in range(self.rng.choice((1, 2, 2, 3))):
@@ -299,7 +323,8 @@ class Generator:
         policies = [self.policy("ALLOW") for _ in range(self.rng.choice((0, 1, 2, 3, 3)))] + [self.policy("DENY") for _ in range(self.rng.choice((0, 0, 1, 1, 2)))]
         policies += [self.policy("AUDIT")] if self.chance(0.1) else []
         mesh = {"trustDomain": "cluster.local", "trustDomainAliases": ["old.domain"]} if self.chance(0.2) else None
-        return Case(self.services() + gateways + self.virtual_services(gateways) + policies, mesh, deny_by_default=self.chance(0.5))
+        virtuals = self.virtual_services(gateways)
+        return Case(self.services() + gateways + virtuals + self.add_bytes(gateways) + policies, mesh, deny_by_default=self.chance(0.5))
 
 
 # ---- requests
@@ -332,7 +357,7 @@ class Requests:
     def __init__(self, case, rng):
         self.case, self.rng = case, rng
         self.servers = [s for d in case.documents if d["kind"] == "Gateway" for s in d["spec"]["servers"]]
-        self.virtuals = [d for d in case.documents if d["kind"] == "VirtualService"]
+        self.virtuals = [d for d in case.documents if d["kind"] == "VirtualService" and "http" in d["spec"]]
         self.rules = [(d["spec"].get("action", "ALLOW"), d["metadata"]["namespace"], r) for d in case.documents if d["kind"] == "AuthorizationPolicy"
                       for r in d["spec"].get("rules", []) if r]
 
@@ -364,7 +389,7 @@ class Requests:
 
     def reach(self, a, server):
         a["port"] = server["port"]["number"]
-        a["tls"] = server["port"]["protocol"] == "HTTPS"
+        a["tls"] = server["port"]["protocol"] in ("HTTPS", "TLS") or (server["port"]["protocol"] == "TCP" and self.rng.random() < 0.3)
         pattern = self.rng.choice(server["hosts"]).rpartition("/")[2]
         a["host"] = self.name_in(pattern)
         a["sni"] = a["host"] if a["tls"] else None
@@ -505,6 +530,8 @@ class Requests:
 
     def question(self, a):
         rng = self.rng
+        if a["tls"] and not a["sni"] and rng.random() < 0.9:
+            a["sni"] = a["host"].lower()
         if a["mode"] in ("MUTUAL", "ISTIO_MUTUAL") and not a["principal"] and rng.random() < 0.9:
             a["principal"] = rng.choice(PRINCIPALS)
         headers = [(rng.choice((k, k.title(), k.upper())), v) for k, v in a["headers"].items()]

@@ -1,7 +1,7 @@
 """The whole verdict of the oracle, in the order of a gateway: connection, path, policies, route. An outcome is a tuple of text, so that two are compared by ==."""
 from authz import Facts, Identity, Mesh, Policies
 from message import Refused, headers_of, normalize, without_query
-from routing import Request, Routes
+from routing import Outcome, Request, Routes
 
 ASKS_FOR_CERTIFICATE = ("MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
 WANTS_CERTIFICATE = ("MUTUAL", "ISTIO_MUTUAL")
@@ -16,12 +16,33 @@ class Judge:
         """("closed", why) | ("403", details, route, VirtualService) | (status, details) | ("to", clusters, ALLOW rule, route, VirtualService)"""
         return self.whole(q)[0]
 
+    def connection(self, q, carried, sni):
+        if carried == "closed":
+            return ("closed", "filter_chain_not_found")
+        server, virtual, route = carried
+        mode = server["tls"]["mode"] if server else None
+        principal = q["principal"] if mode in ASKS_FOR_CERTIFICATE else ""
+        if mode in WANTS_CERTIFICATE and not principal:
+            return ("closed", "refused in the handshake")
+        if not self.routes.sees_names(q["port"]):
+            sni = ""
+        facts = Facts(tcp=True, identity=Identity(principal), source_ip=q["from"], remote_ip=q["from"], destination_ip=q["to"], port=q["port"], sni=sni)
+        allowed, rule = self.policies.decide(facts)
+        if not allowed:
+            return ("closed", f"rbac_access_denied: {rule or ''}")
+        source = f"{virtual['metadata']['namespace']}/{virtual['metadata']['name']}"
+        clusters = self.routes.clusters(Outcome("route", route=route, source=source), q["port"])
+        return ("to", tuple(sorted(clusters.items())), rule, "", "")
+
     def whole(self, q):
         """The outcome, and what the origin or the client sees of a route's action: a routing.Outcome and the normalized target."""
         if q["port"] not in self.routes.ports():
             return ("closed", "no listener"), None, None
         sni = q["sni"] or ""
         principal = q["principal"]
+        carried = self.routes.bytes_of(q["port"], sni)
+        if carried is not None:
+            return self.connection(q, carried, sni), None, None
         if q["tls"]:
             found = self.routes.server(q["port"], sni)
             if found is None:

@@ -33,6 +33,8 @@ def outcome(a):
     if "error" in a:
         return ("error", a["error"])
     if a["status"] == 0 and not a["clusters"]:
+        if a["details"].startswith("rbac_access_denied: "):
+            return ("closed", a["details"])
         return ("closed", next((w for w in ("no listener", "filter_chain_not_found", "refused in the handshake") if w in a["details"]), a["details"]))
     rule = a["verdict"].partition("ALLOW ns[")[2]
     rest = ("ns[" + rule if rule else None, a["route"].split("'")[1] if "'" in a["route"] else "", a["source"].strip("/"))

@@ -77,6 +77,38 @@ class Routes:
         found = best(names, sni) if sni else "*" if "*" in names else None
         return names[found] if found else None
 
+    def bytes_of(self, port, sni):
+        """Of a port that carries bytes: (its TLS server or None, the VirtualService, its route); "closed" without one for that name; None: the port speaks HTTP."""
+        mine = [(g, s) for g, s in self.servers if s["port"]["number"] == port and s["port"]["protocol"] in ("TCP", "TLS")]
+        if not mine:
+            return None
+        gateway, server = mine[0]
+        if server["port"]["protocol"] == "TCP":
+            return (None, *self.bytes_route(gateway, port))
+        if server["tls"]["mode"] != "PASSTHROUGH":
+            found = self.server(port, sni)
+            return (found[1], *self.bytes_route(found[0], port)) if found else "closed"
+        names = {}
+        for v in self.virtuals:
+            for route in v["spec"].get("tls", []):
+                for match in route["match"]:
+                    if match.get("port", port) == port and gateway in v["spec"]["gateways"]:
+                        for h in match["sniHosts"]:
+                            names.setdefault(h, (None, v, route))
+        found = best(names, sni) if sni else "*" if "*" in names else None
+        return names[found] if found else "closed"
+
+    def sees_names(self, port):
+        """Whether the gateway looks for a server name: where one of the port's servers has TLS."""
+        return any(s["port"]["number"] == port and "tls" in s for _, s in self.servers)
+
+    def bytes_route(self, gateway, port):
+        for v in self.virtuals:
+            for route in v["spec"].get("tcp", []):
+                if gateway in v["spec"]["gateways"] and any(m.get("port", port) == port for m in route.get("match") or [{}]):
+                    return v, route
+        return None
+
     def route(self, r):
         if r.tls:
             found = self.server(r.port, r.sni)
@@ -136,7 +168,7 @@ class Routes:
         out = []
         ns, port = v["metadata"]["namespace"], server["port"]["number"]
         source = f"{ns}/{v['metadata']['name']}"
-        for route in v["spec"]["http"]:
+        for route in v["spec"].get("http", []):
             for match in route.get("match") or [None]:
                 name = route["name"]
                 if match is not None:

@@ -32,6 +32,9 @@ class PlainText(Generator):
     def tls_servers(self, number):
         return []
 
+    def add_bytes(self, gateways):
+        return []
+
     def case(self):
         case = super().case()
         case.mesh = (case.mesh or {}) | {"accessLogFile": "/dev/stdout", "accessLogFormat": LOG}
