@@ -128,7 +128,7 @@ class Generator:
         header = self.rng.choice(list(HEADERS))
         key, make = self.rng.choice([
             (f"request.headers[{header}]", lambda: self.patterns(HEADERS[header])), (f"request.headers[{header.title()}]", lambda: self.patterns(HEADERS[header])),
-            ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("remote.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("source.namespace", self.namespaces), ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)),
+            ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("remote.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("source.namespace", self.namespaces), ("source.namespace", self.namespaces), ("remote.ip", lambda: some(self.rng, BLOCKS, 1, 4)), ("source.ip", lambda: some(self.rng, BLOCKS, 1, 4)),
             ("source.principal", lambda: self.patterns(PRINCIPALS)), ("source.serviceAccount", lambda: some(self.rng, ["client", "shop/client", "ops/client", "prod-eu/web"], 1, 2)),
             ("destination.ip", lambda: some(self.rng, OUR_BLOCKS, 1, 2)), ("destination.port", lambda: some(self.rng, ["80", "8080", "443", "9000", "8443"], 1, 2)),
             ("connection.sni", lambda: self.patterns(HOSTS)), ("connection.sni", lambda: self.patterns(HOSTS, 2, 4)), ("connection.sni", lambda: self.patterns(HOSTS, 3, 5)), ("source.namespace", self.namespaces),
@@ -230,7 +230,7 @@ class Generator:
             m["authority"] = self.string_match(HOSTS)
         if self.chance(0.15):
             m["scheme"] = self.rng.choice(({"exact": "http"}, {"exact": "https"}, {"prefix": "https"}, {"prefix": "https"}, {"prefix": "ht"}, {"regex": "https?"}, {"regex": ".*s"}))
-        for field, share in (("headers", 0.25), ("withoutHeaders", 0.15)):
+        for field, share in (("headers", 0.25), ("withoutHeaders", 0.22)):
             if self.chance(share):
                 m[field] = {h: {} if self.chance(0.25) else self.string_match(HEADERS[h]) for h in some(self.rng, HEADERS, 1, 2)}
                 m[field] = {self.rng.choice((h, h.title())): v for h, v in m[field].items()}
@@ -270,14 +270,14 @@ class Generator:
     def add_bytes(self, gateways):
         """Servers that carry bytes, and the VirtualService that says where to."""
         servers = []
-        if self.chance(0.3):
+        if self.chance(0.2):
             servers.append({"port": {"number": 9000, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"]})
-        if self.chance(0.3):
+        if self.chance(0.2):
             tls = {"mode": self.rng.choice(("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")), "serverCertificate": "/etc/pki/s.pem", "privateKey": "/etc/pki/k.pem"}
             if tls["mode"] != "SIMPLE":
                 tls["caCertificates"] = "/etc/pki/ca.pem"
             servers.append({"port": {"number": 9100, "name": "tls-tcp", "protocol": "TLS"}, "hosts": self.rng.choice((["*"], ["*.example.com", "web.shop.io"])), "tls": tls})
-        if self.chance(0.3):
+        if self.chance(0.2):
             servers.append({"port": {"number": 8443, "name": "pass", "protocol": "TLS"}, "hosts": ["*"], "tls": {"mode": "PASSTHROUGH"}})
         if not servers:
             return []
@@ -416,7 +416,7 @@ class Requests:
         for h, m in match.get("headers", {}).items():
             a["headers"][h.lower()] = text(m, HEADERS[h.lower()])
         for h, m in match.get("withoutHeaders", {}).items():
-            if rng.random() < 0.4:
+            if rng.random() < 0.5:
                 a["headers"][h.lower()] = text(m, HEADERS[h.lower()])
         for q, m in match.get("queryParams", {}).items():
             a["query"][q] = text(m, QUERIES[q])
@@ -493,6 +493,7 @@ class Requests:
         rng = self.rng
         if key == "source.principal":
             wanted = inside(v, PRINCIPALS, rng)
+            wanted = "zz" + wanted if wanted.startswith("/") else wanted  # no identity is without a trust domain
             a["principal"] = wanted if wanted.count("/") == 4 else rng.choice([p for p in PRINCIPALS if p.endswith(v.strip("*")) or p.startswith(v.strip("*"))] or PRINCIPALS)
         elif key == "source.namespace":
             a["principal"] = f"cluster.local/ns/{inside(v, ['shop', 'ops', 'prod-eu', 'prod-us'], rng) or 'shop'}/sa/{rng.choice(('client', 'web'))}"

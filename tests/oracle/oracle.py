@@ -49,7 +49,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--program", default=os.path.join(HERE, "..", "..", "build", "tests", "oracle", "oracle_batch"))
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--directories", type=int, default=600)
+    p.add_argument("--directories", type=int, default=640)
     p.add_argument("--requests", type=int, default=200, help="of each directory")
     p.add_argument("--keep", help="a folder for the directories, which then stay")
     p.add_argument("--counts", action="store_true", help="print how often each operator was asked")
