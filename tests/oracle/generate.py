@@ -15,6 +15,8 @@ HOST_PATTERNS = ["*.example.com", "*.b.example.com", "*.example.org", "*.io", "*
 PATHS = ["/", "/api", "/api/v1/items", "/api/v1/items/42", "/admin", "/admin/users", "/static/app.js", "/static/css/site.css", "/Admin", "/api/v2", "/health", "/a/b/c/d",
          "/foo//bar", "/items/x~y", "/items/a%2Fb", "/p;v=1/q", "/api/v1/items/"]
 TEMPLATES = ["/api/{*}/items", "/api/v1/items/{*}", "/api/{**}", "/{*}/users", "/a/{*}/c/{**}", "/{**}", "/static/{**}/site.css", "/{*}", "/foo/{**}/bar", "/api/{*}/{*}/42"]
+WILD = ["/", "/", "//", ".", "..", "/../", "/./", "%2e", "%2E%2e", "%2f", "%2F", "%5C", "\\", "a", "api", "%61", "%41", "%7e", "~", ";", "%3b", "%25", "%20", "|", "^", '"', "<", "`",
+        "{", "}", "*", "=", "@", ":", "+", "%c3%A9", "%zz", "%g1", "%00", "%01", "!", "'", "(", "&"]
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 SPIFFE = "spiffe://"
 PRINCIPALS = ["cluster.local/ns/shop/sa/client", "cluster.local/ns/shop/sa/admin", "cluster.local/ns/ops/sa/client", "cluster.local/ns/prod-eu/sa/web", "old.domain/ns/shop/sa/client",
@@ -558,6 +560,8 @@ class Requests:
     def spelled(self, path):
         """The same path in other letters, or one that only looks the same."""
         rng = self.rng
+        if rng.random() < 0.05:
+            return "/" + "".join(rng.choice(WILD) for _ in range(rng.randint(1, 8)))
         if rng.random() >= 0.3:
             return path
         at = rng.choice([i for i, c in enumerate(path) if c == "/"])

@@ -123,7 +123,11 @@ def run(o, work):
     judged = []
     for folder, deny, batch in questions:
         loaded = next(answers)
-        said = [product.outcome(next(answers)) for _ in batch]
+        said, paths = [], []
+        for q in batch:
+            a = next(answers)
+            said.append(product.outcome(a))
+            paths.append(product.path(a, q))
         if "error" in loaded:
             print(f"{folder}: the product refuses it: {loaded['error']}")
             wrong += 1
@@ -138,8 +142,10 @@ def run(o, work):
         documents, mesh = read(folder), mesh_of(folder)
         judge = Judge(documents, mesh, NAMESPACE, LABELS, deny, hit)
         judged.append((used, batch, said, (documents, mesh, NAMESPACE, LABELS, deny)))
-        for q, is_ in zip(batch, said):
-            should = judge.outcome(q)
+        for q, is_, path in zip(batch, said, paths):
+            should, _, target = judge.whole(q)
+            if None not in (path, target) and path != target:
+                is_, should = (path, *is_), (target, *should)
             pairs += 1
             statuses[should[0]] += 1
             allowed += should[0] not in ("403", "closed")

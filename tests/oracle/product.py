@@ -28,6 +28,11 @@ def answers(path):
             yield json.loads(line)
 
 
+def path(a, q):
+    """The request target as rules and origin see it; None where it is not said."""
+    return None if a.get("status") in (0, 400) and not a.get("clusters") else a.get("path") or q["target"]
+
+
 def outcome(a):
     """An answer in the words of judge.py."""
     if "error" in a:
