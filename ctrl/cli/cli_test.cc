@@ -158,6 +158,50 @@ TEST_F(Explain, SaysWhyNotAndWhatTheAnswerIs) {
   EXPECT_NE(text().find("filter_chain_not_found"), t.npos);
 }
 
+// Found by tests/oracle: a certificate that nobody asks for in the handshake cannot be had.
+TEST_F(Explain, APrincipalCountsOnlyWhereItIsAskedFor) {
+  const auto simple = dir / "simple";
+  std::filesystem::create_directories(simple);
+  std::ofstream(simple / "a.yaml") << R"(
+{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: g, namespace: shop}, spec: {selector: {a: b}, servers: [
+  {port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.example.com], tls: {mode: SIMPLE, serverCertificate: /s, privateKey: /k}},
+  {port: {number: 9443, name: ask, protocol: HTTPS}, hosts: [a.example.com],
+   tls: {mode: OPTIONAL_MUTUAL, serverCertificate: /s, privateKey: /k, caCertificates: /c}}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop},
+ spec: {rules: [{from: [{source: {principals: ["cluster.local/ns/shop/sa/client"]}}]}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: a, namespace: shop}, spec: {action: AUDIT, rules: [{}]}}
+)";
+  for (const auto& [port, answer] :
+       {std::pair("", "403 rbac_access_denied_matched_policy[none]"), std::pair(":9443", "404 route_not_found")}) {
+    question.url = "https://a.example.com" + std::string(port) + "/";
+    out.str("");
+    EXPECT_EQ(sluice::cli::explain("", question, {.dir = simple}, false, streams), kOk) << err.str();
+    EXPECT_NE(out.str().find(answer), std::string::npos) << out.str();
+    EXPECT_NE(out.str().find("verdict   allowed: LOG ns[shop]-policy[a]-rule[0]\n"), std::string::npos) << out.str();
+  }
+}
+
+// Found by tests/oracle: where no server of a port has TLS, nobody looks into a ClientHello, so a policy sees no server name.
+TEST_F(Explain, AServerNameCountsOnlyWhereItIsLookedFor) {
+  const auto plain = dir / "plain";
+  std::filesystem::create_directories(plain);
+  std::ofstream(plain / "a.yaml") << R"(
+{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: g, namespace: shop}, spec: {selector: {a: b}, servers: [
+  {port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: shop}, spec: {hosts: ["*"], gateways: [g],
+ tcp: [{route: [{destination: {host: web.shop.svc.cluster.local, port: {number: 8080}}}]}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop},
+ spec: {rules: [{when: [{key: connection.sni, values: [a.example.com]}]}]}}
+)";
+  question = {.url = "https://a.example.com:9000/"};
+  EXPECT_EQ(sluice::cli::explain("", question, {.dir = plain}, false, streams), kOk) << err.str();
+  EXPECT_NE(out.str().find("the connection is closed: rbac_access_denied: "), std::string::npos) << out.str();
+}
+
 TEST_F(Explain, QuestionsGoOverTheAdminSocketAndComeBackWhole) {
   question.headers = {{"x-a", "1: 2"}, {"cookie", "a=b&c%20"}};
   question.sni = "";

@@ -329,6 +329,7 @@ std::shared_ptr<tables::FilterChain> chain_of(const ls::FilterChain& c, Interned
     if (any.Is<ts::DownstreamTlsContext>()) {
       tls = tls_of(unpacked<ts::DownstreamTlsContext>(any));
       out->tls_required = true;
+      out->client_certificate_asked = tls->options.client_cert != tls::ClientCert::kNone;
       out->client_certificate_required = tls->options.client_cert == tls::ClientCert::kRequired;
     } else if (!any.Is<envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer>()) {
       throw Refused("transport_socket \"" + c.transport_socket().name() + "\": " + any.type_url() + " is not supported");

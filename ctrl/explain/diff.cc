@@ -4,7 +4,8 @@
 #include <map>
 #include <set>
 
-#include "dataplane/http/message.h"
+#include "ctrl/explain/aim.h"
+#include "ctrl/explain/words.h"
 
 namespace sluice::explain {
 namespace {
@@ -21,23 +22,7 @@ void add_routes(const tables::RouteConfiguration& c, Words& out) {
   for (const auto& host : c.virtual_hosts) {
     for (const std::string& d : host->domains) out.insert("host " + d + " of " + c.name);
     for (const tables::Route& r : host->routes) {
-      std::string line = "route " + host->name + " of " + c.name + ": " +
-                         (r.match.kind == tables::RouteMatch::Path::kExact   ? "path "
-                          : r.match.kind == tables::RouteMatch::Path::kRegex ? "regex "
-                                                                             : "prefix ") +
-                         r.match.path;
-      for (const HeaderMatch& h : r.match.headers) line += ", " + h.name + (h.invert ? " not " : " ") + h.string.value;
-      for (const tables::QueryMatch& q : r.match.query) line += ", ?" + q.name + "=" + q.string.value;
-      switch (r.kind) {
-        case tables::Route::Kind::kForward:
-          line += " ->";
-          for (const auto& w : r.forward.clusters)
-            line += " " + w.name + (r.forward.clusters.size() > 1 ? " (" + std::to_string(w.weight) + ")" : "");
-          break;
-        case tables::Route::Kind::kRedirect: line += " -> redirect " + std::to_string(r.redirect.code); break;
-        case tables::Route::Kind::kDirectResponse: line += " -> answer " + std::to_string(r.direct.status); break;
-      }
-      out.insert(std::move(line));
+      out.insert("route " + host->name + " of " + c.name + ": " + words(r.match) + conditions(r.match) + " " + action_words(r));
     }
   }
 }
@@ -71,6 +56,10 @@ Words inventory(const tables::Snapshot& t) {
   return out;
 }
 
+// What differs has changed: all that the tables say of an object, as text.
+using Object = std::pair<std::string, std::string>;  // kind, "ns/name"
+using Objects = std::map<Object, std::string>;
+
 // ---- constants of the matchers
 
 struct Constants {
@@ -78,36 +67,18 @@ struct Constants {
       undecided;
   std::map<std::string, Words> headers;  // name -> values that matter
   std::set<IpAddress> addresses{IpAddress(Ipv4{0xc000020a})};
+  std::set<bool> tls;
+  std::map<Object, std::set<Aim>> policies, routes;
 
-  // Values on both sides of the matcher; false where that is not known.
-  static bool samples(const StringMatch& m, const std::string& filler, Words& out) {
-    switch (m.kind) {
-      case StringMatch::Kind::kExact: out.insert({m.value, m.value + filler}); return true;
-      case StringMatch::Kind::kPrefix: out.insert({m.value, m.value + filler}); return true;
-      case StringMatch::Kind::kSuffix: out.insert({m.value, filler + m.value}); return true;
-      case StringMatch::Kind::kContains: out.insert({m.value, filler + m.value + filler}); return true;
-      case StringMatch::Kind::kRegex: break;
-    }
-    // ".*LITERAL.*" and its halves, which Istio makes of namespaces and wildcards, are prefix, suffix and contains in other words.
-    std::string_view p = m.regex->pattern();
-    const bool open_left = p.starts_with(".*"), open_right = p.ends_with(".*") || p.ends_with(".+");
-    if (open_left) p.remove_prefix(2);
-    if (open_right) p.remove_suffix(2);
-    std::string literal;
-    for (size_t i = 0; i < p.size(); i++) {
-      if (p[i] == '\\' && i + 1 < p.size() && !std::isalnum(uint8_t(p[i + 1]))) literal += p[++i];
-      else if (std::string_view(".*+?()[]{}|^$\\").find(p[i]) != std::string_view::npos) return false;
-      else literal += p[i];
-    }
-    out.insert((open_left ? filler : "") + literal + (open_right ? filler : ""));
-    return true;
-  }
-  void want(const StringMatch& m, const std::string& filler, Words& out, const std::string& what) {
-    if (!samples(m, filler, out)) undecided.insert("the regex '" + m.regex->pattern() + "' (" + what + "): no request was made for it");
+  // A value that the matcher takes, and one that is longer.
+  void want(const StringMatch& m, const std::string& filler, Words& out, const std::string& what, Shape shape = Shape::kText) {
+    const auto plain = sample(m, "", shape), longer = sample(m, filler, shape);
+    if (!plain) undecided.insert("the regex '" + m.regex->pattern() + "' (" + what + "): no request was made for it");
+    else out.insert({*plain, m.kind == StringMatch::Kind::kExact ? *plain + filler : *longer});
   }
   void path(const StringMatch& m) {
     Words found;
-    want(m, "zz", found, "a path");
+    want(m, "zz", found, "a path", Shape::kPath);
     for (std::string p : found) paths.insert(p.starts_with('/') ? p : "/" + p);
   }
   void header(const HeaderMatch& h) {
@@ -128,9 +99,7 @@ struct Constants {
       case Permission::Kind::kHeader: header(p.header); break;
       case Permission::Kind::kUrlPath: path(p.string); break;
       case Permission::Kind::kUriTemplate: {
-        std::string text = p.uri_template;
-        for (const auto& [variable, value] : {std::pair<std::string, std::string>{"{**}", "zz/zz"}, {"{*}", "zz"}})
-          for (size_t at; (at = text.find(variable)) != std::string::npos;) text.replace(at, variable.size(), value);
+        const std::string text = sample_of_template(p.uri_template);
         paths.insert({text, text + "/zz"});
         break;
       }
@@ -140,7 +109,7 @@ struct Constants {
     for (const Permission& c : p.children) add(c);
   }
   void add(const Principal& p) {
-    if (p.principal_name) want(*p.principal_name, "zz", principals, "a principal");
+    if (p.principal_name) want(*p.principal_name, "zz", principals, "a principal", Shape::kPrincipal);
     switch (p.kind) {
       case Principal::Kind::kHeader: header(p.header); break;
       case Principal::Kind::kUrlPath: path(p.string); break;
@@ -156,12 +125,6 @@ struct Constants {
       for (const Permission& x : p.permissions) add(x);
       for (const Principal& x : p.principals) add(x);
     }
-  }
-  static std::string host_of(const std::string& domain) {
-    if (domain == "*") return "zz.invalid";
-    if (domain.starts_with('*')) return "zz" + domain.substr(1);
-    if (domain.ends_with('*')) return domain.substr(0, domain.size() - 1) + "zz";
-    return domain;
   }
   void add(const tables::RouteConfiguration& c) {
     hosts.insert("zz.invalid");
@@ -215,43 +178,135 @@ bool foreign_name(const Question& q) { return q.sni && q.url.find("//" + *q.sni 
 
 class Search {
  public:
-  Search(const tables::Snapshot& before, const tables::Snapshot& after, Diff& out) : before_(before), after_(after), out_(out) {}
+  Search(const tables::Snapshot& before, const tables::Snapshot& after, size_t asked_max, Diff& out)
+      : before_(before), after_(after), asked_max_(asked_max), out_(out) {}
 
   void run() {
     std::set<SocketAddress> addresses;
     for (const tables::Snapshot* t : {&before_, &after_})
       for (const auto& l : t->listeners) addresses.insert(l->address);
-    for (const SocketAddress& a : addresses) listener(a);
+    std::map<SocketAddress, Constants> constants;
+    for (const SocketAddress& a : addresses) collect(a, constants[a]);
+    for (const auto& [mine, theirs] : {std::pair(&was_, &is_), std::pair(&is_, &was_)})
+      for (const auto& [object, text] : *mine)
+        if (const auto at = theirs->find(object); at == theirs->end() || at->second != text) changed_.insert(object);
+    // Aims first: they are few, and each is for something that changed.
+    for (const bool one_less : {false, true})
+      for (const SocketAddress& a : addresses) aimed(a, constants[a], one_less);
+    for (const SocketAddress& a : addresses) {
+      out_.undecided.insert(out_.undecided.end(), constants[a].undecided.begin(), constants[a].undecided.end());
+      for (const bool secure : constants[a].tls) hosts(a, secure, constants[a]);
+    }
     if (skipped_ > 0)
       out_.undecided.push_back(std::to_string(skipped_) + " combinations of the matchers' values were not asked (at most " +
-                               std::to_string(kAskedMax) + ")");
+                               std::to_string(asked_max_) + ")");
     for (auto& [key, flip] : flips_) out_.flips.push_back(std::move(flip));
     std::ranges::stable_sort(out_.flips, {}, [](const Flip& f) { return f.witness.url; });
+    unexplained();
   }
 
  private:
   // Everything that a connection to this address may meet, from both sides.
-  void listener(const SocketAddress& address) {
-    Constants c;
-    std::set<bool> tls;
+  void collect(const SocketAddress& address, Constants& c) {
     for (const tables::Snapshot* t : {&before_, &after_})
       for (const auto& l : t->listeners) {
         if (!(l->address == address)) continue;
+        Objects& objects = t == &before_ ? was_ : is_;
         const auto chain = [&](const tables::FilterChain& f) {
-          tls.insert(f.tls_required || f.match.transport_protocol == "tls" || !f.match.server_names.empty());
-          for (const std::string& n : f.match.server_names) c.server_names.insert(Constants::host_of(n));
-          for (const tables::RbacFilter& r : f.network_rbac) c.add(r);
+          c.tls.insert(f.tls_required || f.match.transport_protocol == "tls" || !f.match.server_names.empty());
+          for (const std::string& n : f.match.server_names) c.server_names.insert(host_of(n));
+          for (const tables::RbacFilter& r : f.network_rbac) add(r, c, objects);
           if (f.http == nullptr) return;
-          for (const tables::HttpFilter& h : f.http->filters) c.add(h.rbac);
+          for (const tables::HttpFilter& h : f.http->filters) add(h.rbac, c, objects);
           const tables::RouteConfiguration* routes =
               f.http->inline_routes != nullptr ? f.http->inline_routes.get() : t->routes(f.http->route_config);
-          if (routes != nullptr) c.add(*routes);
+          if (routes != nullptr) add(*routes, c, objects);
         };
         for (const auto& f : l->chains) chain(*f);
         if (l->default_chain != nullptr) chain(*l->default_chain);
       }
-    out_.undecided.insert(out_.undecided.end(), c.undecided.begin(), c.undecided.end());
-    for (const bool secure : tls) hosts(address, secure, c);
+  }
+  void add(const tables::RbacFilter& f, Constants& c, Objects& objects) {
+    c.add(f);
+    if (!f.rules || f.rules->action == tables::Rbac::Action::kLog) return;
+    for (const tables::Policy& p : f.rules->policies) {
+      std::string text = std::to_string(int(f.rules->action)) + p.name;
+      for (const Permission& x : p.permissions) text += "\n" + words(x);
+      for (const Principal& x : p.principals) text += "\n" + words(x);
+      const Origin o = policy_origin(p.name);
+      const Object object{"AuthorizationPolicy", o.ns + "/" + o.name};
+      objects[object] += text;
+      const std::vector<Aim> aims = aims_of(p, c.undecided);
+      c.policies[object].insert(aims.begin(), aims.end());
+    }
+  }
+  void add(const tables::RouteConfiguration& routes, Constants& c, Objects& objects) {
+    c.add(routes);
+    for (const auto& host : routes.virtual_hosts)
+      for (const tables::Route& r : host->routes) {
+        const Origin o = route_origin(r.source);
+        const Object object{"VirtualService", o.ns + "/" + o.name};
+        objects[object] += host->domains[0] + words(r.match) + conditions(r.match) + action_words(r) + "\n";
+        for (const Aim& a : aims_of(r, c.undecided))
+          for (const std::string& d : host->domains) c.routes[object].insert(a.host ? a : a.under({.host = host_of(d)}));
+      }
+  }
+
+  // What a changed object demands, alone and with what else a request needs to come so far: a route, a rule that allows it. `one_less`:
+  // with one demand less, which is a miss of that one.
+  void aimed(const SocketAddress& address, const Constants& c, bool one_less) {
+    std::set<Aim> asked;
+    const auto one = [&](const Aim& a) {
+      if (!asked.insert(a).second) return;
+      for (const bool secure : c.tls) ask(question(address, secure, a, c));
+    };
+    std::set<Aim> all_routes{Aim{}}, all_policies{Aim{}};
+    for (const auto& [object, aims] : c.routes) all_routes.insert(aims.begin(), aims.end());
+    for (const auto& [object, aims] : c.policies) all_policies.insert(aims.begin(), aims.end());
+    const auto each = [&](const std::map<Object, std::set<Aim>>& of, const auto& ask_with) {
+      for (const auto& [object, aims] : of) {
+        if (!changed_.contains(object)) continue;
+        for (const Aim& a : aims) {
+          if (!one_less) ask_with(a);
+          else
+            for (const Aim& less : a.but_one()) ask_with(less);
+        }
+      }
+    };
+    each(c.policies, [&](const Aim& a) {
+      for (const Aim& r : all_routes) one(r.under(a));
+    });
+    each(c.routes, [&](const Aim& a) {
+      for (const Aim& p : all_policies) one(p.under(a));
+    });
+    each(c.policies, [&](const Aim& a) {
+      for (const Aim& p : all_policies)
+        if (const auto both = a.with(p); both && a != p)
+          for (const Aim& r : all_routes) one(r.under(*both));
+    });
+  }
+  static Question question(const SocketAddress& address, bool secure, const Aim& a, const Constants& c) {
+    Question q;
+    const std::string host = a.host ? *a.host : c.hosts.empty() ? "zz.invalid" : *c.hosts.begin();
+    std::string query;
+    for (const auto& [name, value] : a.query) query += (query.empty() ? "?" : "&") + name + "=" + value;
+    q.url = std::string(secure ? "https://" : "http://") + host + ":" + std::to_string(address.port) + a.path.value_or("/") + query;
+    if (a.method) q.method = *a.method;
+    if (a.principal && secure) q.principal = *a.principal;
+    if (a.from) q.from = *a.from;
+    if (secure) q.sni = a.sni ? *a.sni : host;
+    if (!address.ip.is_unspecified()) q.to = address.ip;
+    else if (a.to) q.to = *a.to;
+    q.headers.assign(a.headers.begin(), a.headers.end());
+    return q;
+  }
+
+  // Objects that are not what they were and of which no flip was found.
+  void unexplained() {
+    std::set<Object> changed = changed_;
+    for (const Flip& f : out_.flips) changed.erase({f.cause.kind, f.cause.ns + "/" + f.cause.name});
+    for (const auto& [kind, name] : changed)
+      out_.undecided.push_back(kind + " " + name + " is not what it was, and no request was found that it makes a difference to");
   }
 
   void hosts(const SocketAddress& address, bool secure, const Constants& c) {
@@ -293,7 +348,7 @@ class Search {
   }
 
   void ask(const Question& q) {
-    if (out_.asked >= kAskedMax) {
+    if (out_.asked >= asked_max_) {
       skipped_++;
       return;
     }
@@ -311,14 +366,17 @@ class Search {
   }
 
   const tables::Snapshot &before_, &after_;
+  const size_t asked_max_;
   Diff& out_;
   std::map<std::string, Flip> flips_;
+  Objects was_, is_;
+  std::set<Object> changed_;
   size_t skipped_ = 0;
 };
 
 }  // namespace
 
-Diff diff(const tables::Snapshot& before, const tables::Snapshot& after) {
+Diff diff(const tables::Snapshot& before, const tables::Snapshot& after, size_t asked_max) {
   Diff out;
   const Words was = inventory(before), is = inventory(after);
   for (const std::string& line : was)
@@ -326,7 +384,7 @@ Diff diff(const tables::Snapshot& before, const tables::Snapshot& after) {
   for (const std::string& line : is)
     if (!was.contains(line)) out.lines.push_back("+ " + line);
   std::ranges::stable_sort(out.lines, {}, [](const std::string& s) { return s.substr(2); });
-  Search(before, after, out).run();
+  Search(before, after, asked_max, out).run();
   std::ranges::sort(out.undecided);
   out.undecided.erase(std::ranges::unique(out.undecided).begin(), out.undecided.end());
   return out;

@@ -1,10 +1,12 @@
 // Diff: what going from one set of tables to another changes, in the operator's terms: listeners, hosts, routes, clusters, endpoints,
 // certificates, and the requests whose outcome flips, each with one request that shows it.
 //
-// Witnesses are found by asking decide() of both tables. The requests asked are made of every constant that either side's matchers name
-// (hosts, paths, methods, header values, principals, addresses, ports, server names), one value inside and one outside of each, so that
-// where the matchers are exact, prefix, suffix, presence or CIDR, each class of requests that they tell apart has a member. What is not
-// covered is said in `undecided`: regexes whose language is not sampled, and combinations beyond kAskedMax. Pure. Thread: any.
+// Witnesses are found by asking decide() of both tables. The requests asked are aims (aim.h): what each rule or route of an object that
+// changed demands, with what the others demand of a request to come so far, and each with one demand less; then the combinations of every
+// constant that either side's matchers name, one value inside and one outside of each, so that where the matchers are exact, prefix,
+// suffix, presence or CIDR, each class of requests that they tell apart has a member. What is not covered is said in `undecided`: regexes
+// without a sample, combinations beyond kAskedMax, and every policy or VirtualService that changed without a request that shows it. Pure.
+// Thread: any.
 #pragma once
 #include <string>
 #include <vector>
@@ -29,7 +31,7 @@ struct Diff {
   size_t asked = 0;
 };
 
-Diff diff(const tables::Snapshot& before, const tables::Snapshot& after);
+Diff diff(const tables::Snapshot& before, const tables::Snapshot& after, size_t asked_max = kAskedMax);
 
 std::string render_text(const Diff& d, const Place& place);
 

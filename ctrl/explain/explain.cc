@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "ctrl/explain/words.h"
 #include "dataplane/authz/authz.h"
 #include "dataplane/base/json.h"
 #include "dataplane/http/h1_parser.h"
@@ -24,30 +25,6 @@ constexpr size_t kMissedRoutesMax = 12, kMissedPoliciesMax = 20;
 
 // ---- words
 
-std::string quoted(std::string_view s) { return "'" + std::string(s) + "'"; }
-
-std::string words(const StringMatch& m) {
-  const std::string value = quoted(m.kind == StringMatch::Kind::kRegex ? std::string_view(m.regex->pattern()) : std::string_view(m.value));
-  switch (m.kind) {
-    case StringMatch::Kind::kExact: return "is " + value;
-    case StringMatch::Kind::kPrefix: return "begins with " + value;
-    case StringMatch::Kind::kSuffix: return "ends with " + value;
-    case StringMatch::Kind::kContains: return "contains " + value;
-    case StringMatch::Kind::kRegex: return "matches the regex " + value;
-  }
-  return {};
-}
-
-std::string words(const HeaderMatch& m) {
-  std::string out = m.name + " ";
-  switch (m.kind) {
-    case HeaderMatch::Kind::kPresent: out += m.present ? "is present" : "is absent"; break;
-    case HeaderMatch::Kind::kString: out += words(m.string); break;
-    case HeaderMatch::Kind::kRange: out += "is in [" + std::to_string(m.range_start) + ", " + std::to_string(m.range_end) + ")"; break;
-  }
-  return m.invert ? "not (" + out + ")" : out;
-}
-
 std::string value_of(const http::RequestHead& head, const HeaderMatch& m) {
   if (m.name == ":method") return quoted(head.method);
   if (m.name == ":path") return quoted(head.path);
@@ -55,16 +32,6 @@ std::string value_of(const http::RequestHead& head, const HeaderMatch& m) {
   if (m.name == ":scheme") return quoted(head.scheme);
   const auto value = head.fields.joined(m.name);
   return value ? quoted(*value) : "absent";
-}
-
-std::string words(const tables::RouteMatch& m) {
-  switch (m.kind) {
-    case tables::RouteMatch::Path::kPrefix: return "prefix " + m.path;
-    case tables::RouteMatch::Path::kExact: return "path " + m.path;
-    case tables::RouteMatch::Path::kSeparatedPrefix: return "prefix " + m.path + " at a path segment";
-    case tables::RouteMatch::Path::kRegex: return "regex " + m.path;
-  }
-  return {};
 }
 
 // Why a route does not take the request: the first condition that fails; empty when all hold.
@@ -177,35 +144,6 @@ class Policies {
   const std::string_view principal_;
 };
 
-// "ns[shop]-policy[read]-rule[0]" (istiod's name of a rule).
-Origin policy_origin(std::string_view name) {
-  const auto between = [&](std::string_view open) -> std::string {
-    const size_t at = name.find(open);
-    if (at == name.npos) return {};
-    const size_t begin = at + open.size(), end = name.find(']', begin);
-    return std::string(name.substr(begin, end == name.npos ? end : end - begin));
-  };
-  Origin o{.kind = "AuthorizationPolicy", .ns = between("ns["), .name = between("policy[")};
-  unsigned rule = 0;
-  if (const std::string n = between("rule["); std::from_chars(n.data(), n.data() + n.size(), rule).ec == std::errc()) o.rule = rule;
-  return o.name.empty() ? Origin{} : o;
-}
-
-// "/apis/networking.istio.io/v1/namespaces/NS/virtual-service/NAME" (istiod's metadata).
-Origin route_origin(const std::string& table, const tables::VirtualHost& host, const tables::Route& r) {
-  const std::string_view source = r.source;
-  constexpr std::string_view kBefore = "/namespaces/", kBetween = "/virtual-service/";
-  const size_t ns = source.find(kBefore), kind = source.find(kBetween);
-  if (ns == source.npos || kind == source.npos) return {};
-  return {.kind = "VirtualService",
-          .ns = std::string(source.substr(ns + kBefore.size(), kind - ns - kBefore.size())),
-          .name = std::string(source.substr(kind + kBetween.size())),
-          .route = r.name,
-          .table = table,
-          .virtual_host = host.name,
-          .index = unsigned(&r - host.routes.data())};
-}
-
 // "https.443.NAME.GATEWAY.NAMESPACE" (istiod's route name of a TLS server).
 Origin gateway_origin(std::string_view route_config) {
   if (!route_config.starts_with("https.")) return {};
@@ -290,6 +228,11 @@ class Walk {
   }
 
  private:
+  Origin origin_of(const tables::Route& r) const {
+    Origin o = route_origin(r.source);
+    o.route = r.name, o.table = routes_->name, o.virtual_host = host_->name, o.index = unsigned(&r - host_->routes.data());
+    return o;
+  }
   Step& say(std::string what, std::string text, Origin origin = {}, bool decisive = true) {
     e_.steps.push_back({std::move(what), std::move(text), std::move(origin), decisive});
     return e_.steps.back();
@@ -327,8 +270,9 @@ class Walk {
 
   const tables::FilterChain* filter_chain(const tables::Listener& l) {
     const std::string_view alpn = "http/1.1";
-    const tables::ConnectionView view{
-        local_, {q_.from, 40000}, sni_, url_.tls ? "tls" : "raw_buffer", {&alpn, url_.tls ? size_t{1} : size_t{0}}};
+    const bool seen = url_.tls && l.tls_inspector;  // else nobody looks into the ClientHello: it is bytes, without a name
+    if (!seen) sni_.clear();
+    const tables::ConnectionView view{local_, {q_.from, 40000}, sni_, seen ? "tls" : "raw_buffer", {&alpn, seen ? size_t{1} : size_t{0}}};
     const auto* found = l.index->find(view);
     if (found == nullptr && l.default_chain != nullptr) found = &l.default_chain;
     if (found == nullptr) {
@@ -356,8 +300,12 @@ class Walk {
     facts_.local = local_;
     facts_.remote = {q_.from, 40000};
     facts_.tls = url_.tls;
-    if (!uris_.empty() && url_.tls) facts_.certificate.presented = true, facts_.certificate.uris = &uris_;
-    if (!uris_.empty() && !url_.tls) say("chain", "the principal is not looked at: plain text proves nothing", {}, false);
+    if (!uris_.empty() && chain.client_certificate_asked) facts_.certificate.presented = true, facts_.certificate.uris = &uris_;
+    if (!uris_.empty() && !chain.client_certificate_asked)
+      say("chain",
+          std::string("the principal is not looked at: ") +
+              (url_.tls ? "nobody asks for a certificate in this handshake" : "plain text proves nothing"),
+          {}, false);
     return &chain;
   }
 
@@ -433,12 +381,12 @@ class Walk {
     for (size_t i = 0; i < host_->routes.size(); i++) {
       const tables::Route& r = host_->routes[i];
       if (&r == route_) {
-        say("route", number(i) + words(r.match) + conditions(r.match), route_origin(routes_->name, *host_, r));
+        say("route", number(i) + words(r.match) + conditions(r.match), origin_of(r));
         return;
       }
       if (++missed <= kMissedRoutesMax && !terse_) {
         const std::string why = why_not(r.match, head_);
-        say("missed", number(i) + (why.empty() ? "only for a share of the requests" : why), route_origin(routes_->name, *host_, r), false);
+        say("missed", number(i) + (why.empty() ? "only for a share of the requests" : why), origin_of(r), false);
       }
     }
     if (missed > kMissedRoutesMax && !terse_) say("missed", std::to_string(missed - kMissedRoutesMax) + " more", {}, false);
@@ -447,13 +395,6 @@ class Walk {
   std::string number(size_t i) const {
     const std::string& name = host_->routes[i].name;
     return "route " + std::to_string(i) + (name.empty() ? "" : " " + quoted(name)) + ": ";
-  }
-  static std::string conditions(const tables::RouteMatch& m) {
-    std::string out;
-    for (const HeaderMatch& h : m.headers) out += ", " + words(h);
-    for (const tables::QueryMatch& q : m.query) out += ", query " + q.name + (q.present_only ? " is present" : " " + words(q.string));
-    if (m.fraction_of_million) out += ", for " + std::to_string(*m.fraction_of_million) + " of a million requests";
-    return out;
   }
 
   bool authorize(const tables::Hcm& hcm) {
@@ -472,25 +413,27 @@ class Walk {
     return true;
   }
 
+  static std::string kind_of(tables::Rbac::Action a) {
+    return a == tables::Rbac::Action::kAllow ? "ALLOW" : a == tables::Rbac::Action::kDeny ? "DENY" : "LOG";
+  }
+
   // One filter: its policies, its verdict. On denial e_.details is the policy that matched.
   bool rbac(const tables::RbacFilter& f, const authz::Request& request) {
     if (!f.rules) return true;
     if (!terse_) policies(f, request);
     const authz::Decision d = f.program != nullptr ? f.program->evaluate(request) : authz::Decision{};
     const bool allowed = d.verdict == authz::Verdict::kAllow;
-    std::string by = d.policy.empty()
-                         ? f.rules->action == tables::Rbac::Action::kAllow ? "no ALLOW policy matches" : "no DENY policy matches"
-                         : (allowed ? "ALLOW " : "DENY ") + std::string(d.policy);
+    const std::string kind = kind_of(f.rules->action);
+    std::string by = d.policy.empty() ? "no " + kind + " policy matches" : kind + " " + std::string(d.policy);
     if (f.rules->action == tables::Rbac::Action::kAllow && f.rules->policies.empty()) by = "an ALLOW filter without policies denies all";
-    say("verdict", (allowed ? "allowed: " : "denied: ") + by, policy_origin(d.policy));
+    say("verdict", (allowed ? "allowed: " : "denied: ") + by,
+        f.rules->action == tables::Rbac::Action::kLog ? Origin{} : policy_origin(d.policy));  // LOG decides nothing
     if (!allowed) e_.details = d.policy;
     return allowed;
   }
 
   void policies(const tables::RbacFilter& f, const authz::Request& request) {
-    const std::string kind = f.rules->action == tables::Rbac::Action::kAllow  ? "ALLOW"
-                             : f.rules->action == tables::Rbac::Action::kDeny ? "DENY"
-                                                                              : "LOG";
+    const std::string kind = kind_of(f.rules->action);
     const Policies policies(request, q_.principal);
     size_t missed = 0;
     for (const Policy& p : f.rules->policies) {
@@ -546,7 +489,7 @@ class Walk {
   const bool terse_;  // decide(): nothing is said of what was passed over
   const Question& q_;
   const Url url_;
-  const std::string sni_;
+  std::string sni_;
   ArenaPool pool_{4096};
   Arena arena_{pool_};
   http::RequestHead head_;
@@ -563,6 +506,30 @@ class Walk {
 };
 
 }  // namespace
+
+// "ns[shop]-policy[read]-rule[0]" (istiod's name of a rule).
+Origin policy_origin(std::string_view name) {
+  const auto between = [&](std::string_view open) -> std::string {
+    const size_t at = name.find(open);
+    if (at == name.npos) return {};
+    const size_t begin = at + open.size(), end = name.find(']', begin);
+    return std::string(name.substr(begin, end == name.npos ? end : end - begin));
+  };
+  Origin o{.kind = "AuthorizationPolicy", .ns = between("ns["), .name = between("policy[")};
+  unsigned rule = 0;
+  if (const std::string n = between("rule["); std::from_chars(n.data(), n.data() + n.size(), rule).ec == std::errc()) o.rule = rule;
+  return o.name.empty() ? Origin{} : o;
+}
+
+// "/apis/networking.istio.io/v1/namespaces/NS/virtual-service/NAME" (istiod's metadata).
+Origin route_origin(std::string_view source) {
+  constexpr std::string_view kBefore = "/namespaces/", kBetween = "/virtual-service/";
+  const size_t ns = source.find(kBefore), kind = source.find(kBetween);
+  if (ns == source.npos || kind == source.npos) return {};
+  return {.kind = "VirtualService",
+          .ns = std::string(source.substr(ns + kBefore.size(), kind - ns - kBefore.size())),
+          .name = std::string(source.substr(kind + kBetween.size()))};
+}
 
 std::expected<Explanation, std::string> explain(const tables::Snapshot& tables, const Question& question) {
   auto url = parse_url(question.url);

@@ -3,6 +3,7 @@
 // the data path (FilterChainIndex, canonicalize, find_route, authz::Program); only the words are made here. The order is
 // proxy/request.cc's.
 //
+// A principal counts only where the chain asks its clients for a certificate.
 // What cannot be known without a connection is said, not guessed: whether a handshake would succeed, which weighted cluster or endpoint the
 // dice choose. Pure; allocates as it likes. Thread: any that may hold the snapshot.
 #pragma once
@@ -36,6 +37,9 @@ struct Origin {
   std::string table = {}, virtual_host = {};  // and which of the tables it is
   unsigned index = 0;
 };
+
+Origin policy_origin(std::string_view rule);   // by istiod's name of a rule: "ns[shop]-policy[read]-rule[0]"
+Origin route_origin(std::string_view source);  // by istiod's metadata of a route
 
 struct Step {
   std::string what;  // "listener", "chain", "path", "host", "route", "missed", "policy", "verdict", "cluster", "endpoint", "answer"

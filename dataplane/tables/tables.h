@@ -301,7 +301,7 @@ struct FilterChain {
   std::shared_ptr<const tls::ServerPolicy>
       tls;                  // null while tls_required: its secret is missing or was refused; the chain refuses connections
   std::string tls_missing;  // which, for status
-  bool client_certificate_required = false;
+  bool client_certificate_asked = false, client_certificate_required = false;  // in the handshake; nobody has a principal unasked
   Usec transport_socket_connect_timeout = 15 * kSec;
   std::vector<RbacFilter> network_rbac;  // before the terminal filter, in order
   std::shared_ptr<const Hcm> http;       // exactly one of http, tcp

@@ -78,8 +78,8 @@ Host::Host(std::initializer_list<const char*> addresses, const tcp::Config& conf
 }
 Host::~Host() = default;
 
-Peer& Host::connect(const SocketAddress& to, const Now& now) {
-  const StreamId id = tcp->connect({*net->source_for(to.ip), 0}, to, 3600 * kSec, now);
+Peer& Host::connect(const SocketAddress& to, const Now& now, std::optional<IpAddress> from) {
+  const StreamId id = tcp->connect({from ? *from : *net->source_for(to.ip), 0}, to, 3600 * kSec, now);
   EXPECT_TRUE(bool(id)) << "no connection to " << to.to_string();
   peers.emplace_back(*this, id);
   tcp->set_cookie(id, peers.size());
@@ -206,7 +206,8 @@ World::World(const Options& o)
         }
         return far;
       }()),
-      client({"10.0.0.2/24"}, host_config(o), pool("client", 6000), std::move(host_ports_[0]), o.seed * 4 + 1, now),
+      client({"10.0.0.2/24", "10.0.0.7/24", "10.0.0.9/24", "10.0.0.130/24"}, host_config(o), pool("client", 6000),
+             std::move(host_ports_[0]), o.seed * 4 + 1, now),
       origins({"10.1.0.2/24", "10.1.0.3/24", "10.1.0.4/24", "10.1.0.5/24"}, host_config(o), pool("origins", 6000),
               std::move(host_ports_[1]), o.seed * 4 + 2, now) {
   for (unsigned i = 0; i < o.workers; i++) {
@@ -259,9 +260,12 @@ void World::publish() {
   struct None : compile::SecretSource {
     const compile::Secret* find(std::string_view) override { return nullptr; }
   } none;
-  auto snapshot = compiler_.build(none, now.wall_us);
-  budgets.ensure(*snapshot);
-  publisher_.publish(std::move(snapshot));
+  push(compiler_.build(none, now.wall_us));
+}
+
+void World::push(std::shared_ptr<const tables::Snapshot> tables) {
+  budgets.ensure(*tables);
+  publisher_.publish(std::move(tables));
 }
 
 bool World::step() {

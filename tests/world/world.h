@@ -3,6 +3,8 @@
 //   Host client (10.0.0.2) === memory link === port 0 | worker(s) | port 1 === memory link === Host origins (10.1.0.2 .. 10.1.0.5)
 //                                              10.0.0.1             10.1.0.1
 //
+// (The client's further addresses, for connect_from: 10.0.0.7, .9, .130.)
+//
 // Nothing of ours is replaced: a host is a net::Stack and a tcp::Stack, the gateway is worker::Worker driven by poll_once(), its tables are
 // compiled from Envoy's resources (envoy.h writes them). A test speaks for both hosts, byte by byte, through Peers, and reads the access
 // log. Time goes on only in step(): a little while something happens, by milliseconds while nothing does, so a test neither sleeps nor
@@ -59,7 +61,7 @@ class Host {
   Host(std::initializer_list<const char*> addresses, const tcp::Config& config, MbufPool& pool, std::unique_ptr<drivers::Port> port,
        uint64_t seed, const Now& now);
   ~Host();
-  Peer& connect(const SocketAddress& to, const Now& now);
+  Peer& connect(const SocketAddress& to, const Now& now, std::optional<IpAddress> from = {});  // default: its first address
   void listen(const SocketAddress& a) { ASSERT_TRUE(tcp->listen(a)); }
   void unlisten(const SocketAddress& a) { tcp->unlisten(a); }
   bool turn(const Now& now);
@@ -105,6 +107,7 @@ class World {
 
   // Applies and publishes; false (and a failure) when the compiler refuses one.
   bool push(const std::vector<std::string>& resources);
+  void push(std::shared_ptr<const tables::Snapshot> tables);  // made elsewhere; a world takes such or resources, not both
   void remove(std::initializer_list<std::pair<const char*, std::string>> type_and_name);  // and publishes
   void drain() {
     for (auto& w : workers) w->command(worker::Command::kDrain);
@@ -118,6 +121,7 @@ class World {
   uint64_t steps = 0;
 
   Peer& connect(uint16_t port = 80) { return client.connect({*IpAddress::parse("10.0.0.1"), port}, now); }
+  Peer& connect_from(const IpAddress& from, uint16_t port) { return client.connect({*IpAddress::parse("10.0.0.1"), port}, now, from); }
   // One whose frames belong to that worker.
   Peer& connect_to_worker(unsigned index, uint16_t port = 80);
   // The n-th connection that origins have accepted (from 0); a failure when it does not come within `most`.
