@@ -9,6 +9,9 @@ def sh(*command, check=True, **more):
     return subprocess.run([str(c) for c in command], check=check, capture_output=True, text=True, **more)
 
 
+NO_HOSTS = "127.0.0.1 localhost # there was no /etc/hosts: removed with the namespaces\n"
+
+
 class Net:
     """client --- gateway --- backend, each a namespace called PREFIX + name. The gateway's two ends (gwc, gwb) carry no kernel address: they are the ports.
     $SLUICE_NETNS_PREFIX goes before it, so that two checkouts can test at once on one machine."""
@@ -40,6 +43,9 @@ class Net:
         if self.hosts:
             folder = f"/etc/netns/{self.ns('client')}"
             os.makedirs(folder, exist_ok=True)
+            if not os.path.exists("/etc/hosts"):  # of a minimal system; `ip netns exec` lays the namespace's over it
+                with open("/etc/hosts", "w") as f:
+                    f.write(NO_HOSTS)
             with open(f"{folder}/hosts", "w") as f:
                 f.write("127.0.0.1 localhost\n10.10.0.1 " + " ".join(self.hosts) + "\n")
 
@@ -52,6 +58,8 @@ class Net:
             os.rmdir(folder)
             if not os.listdir("/etc/netns"):
                 os.rmdir("/etc/netns")
+        if text_of("/etc/hosts") == NO_HOSTS:
+            os.unlink("/etc/hosts")
 
     def run(self, name, *command, check=True, **more):
         return sh("ip", "netns", "exec", self.ns(name), *command, check=check, **more)
