@@ -248,7 +248,12 @@ class Search {
         const Object object{"VirtualService", o.ns + "/" + o.name};
         objects[object] += host->domains[0] + words(r.match) + conditions(r.match) + action_words(r) + "\n";
         for (const Aim& a : aims_of(r, c.undecided))
-          for (const std::string& d : host->domains) c.routes[object].insert(a.host ? a : a.under({.host = host_of(d)}));
+          for (const std::string& d : host->domains) {  // the host that a matcher wants may be none of the virtual host's
+            Aim served = a;
+            served.host = host_of(d);
+            c.routes[object].insert(served);
+            if (a.host) c.routes[object].insert(a);
+          }
       }
   }
 
@@ -258,9 +263,16 @@ class Search {
     std::set<Aim> asked;
     const auto one = [&](const Aim& a) {
       if (!asked.insert(a).second) return;
-      for (const bool secure : c.tls) ask(question(address, secure, a, c));
+      for (const bool secure : c.tls) {
+        Question q = question(address, secure, a, c);
+        ask(q);
+        if (!secure || a.principal) continue;
+        q.principal = "spiffe://cluster.local/ns/zz/sa/zz";  // where a certificate is required
+        ask(q);
+      }
     };
-    std::set<Aim> all_routes{Aim{}}, all_policies{Aim{}};
+    std::set<Aim> all_routes{Aim{}, Aim{.host = "zz.invalid"}},
+        all_policies{Aim{}};  // a host that nobody serves: policies come before routes
     for (const auto& [object, aims] : c.routes) all_routes.insert(aims.begin(), aims.end());
     for (const auto& [object, aims] : c.policies) all_policies.insert(aims.begin(), aims.end());
     const auto each = [&](const std::map<Object, std::set<Aim>>& of, const auto& ask_with) {

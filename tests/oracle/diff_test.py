@@ -42,7 +42,8 @@ def edited(case, rng):
     documents = copy.deepcopy(case.documents)
     policies = [d for d in documents if d["kind"] == "AuthorizationPolicy" and d["spec"].get("rules")]
     virtuals = [d for d in documents if d["kind"] == "VirtualService" and "http" in d["spec"]]
-    what = rng.choice(("value", "value", "value", "rule", "policy", "without", "action", "match", "route", "order"))
+    carried = [d for d in documents if d["metadata"]["name"] == "bytes"]
+    what = rng.choice(("value", "value", "value", "rule", "policy", "without", "action", "match", "route", "order", "bytes"))
     if what == "value" and policies:
         d = rng.choice(policies)
         path = rng.choice([p for p in values_of(d["spec"]["rules"])] or [()])
@@ -63,6 +64,8 @@ def edited(case, rng):
         d = rng.choice(policies)
         d["spec"]["action"] = "DENY" if d["spec"].get("action", "ALLOW") == "ALLOW" and d["spec"]["rules"] != [{}] else "ALLOW"
         d["spec"]["rules"] = [r or {"when": [generator.when()]} for r in d["spec"]["rules"]]
+    elif what == "bytes" and carried:
+        rng.choice(carried[0]["spec"]["tcp"] + carried[0]["spec"]["tls"])["route"] = [{"destination": {"host": "elsewhere.shop.svc.cluster.local", "port": {"number": 5432}}}]
     elif what == "match":
         route = rng.choice(rng.choice(virtuals)["spec"]["http"])
         route["match"] = [generator.http_match("m9")]
@@ -100,7 +103,7 @@ def small(seed):
         if d["kind"] == "VirtualService" and "http" in d["spec"]:
             d["spec"]["http"] = d["spec"]["http"][:2]
         if d["kind"] == "Gateway":
-            d["spec"]["servers"] = d["spec"]["servers"][:2]
+            d["spec"]["servers"] = g.rng.sample(d["spec"]["servers"], min(2, len(d["spec"]["servers"])))
         kept.append(d)
     case.documents = kept
     return case
