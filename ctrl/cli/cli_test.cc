@@ -227,14 +227,14 @@ TEST_F(Diff, AVerdictThatFlipsComesWithARequestThatFlips) {
   const std::string after = changed("policies.yaml", "/items/*", "/things/*");
   const std::string t = text(demo + "istio", after);
   EXPECT_NE(
-      t.find("! GET https://shop.example.com:443/items/ --principal spiffe://cluster.local/ns/shop/sa/client\n    was to outbound|8080|v1"),
+      t.find("! GET https://shop.example.com/items/ --principal spiffe://cluster.local/ns/shop/sa/client\n    was to outbound|8080|v1"),
       t.npos)
       << t;
   EXPECT_NE(t.find("\n    is  403 rbac_access_denied_matched_policy[none]\n    by  AuthorizationPolicy shop/client-may-shop "), t.npos)
       << t;
   EXPECT_EQ(t.find("undecided"), t.npos) << t;
   // The witness flips for real: explain says so of both directories.
-  sluice::explain::Question q{.url = "https://shop.example.com:443/items/", .principal = "spiffe://cluster.local/ns/shop/sa/client"};
+  sluice::explain::Question q{.url = "https://shop.example.com/items/", .principal = "spiffe://cluster.local/ns/shop/sa/client"};
   for (const auto& [folder, status] : {std::pair(demo + "istio", "\"status\":0"), std::pair(after, "\"status\":403")}) {
     out.str("");
     EXPECT_EQ(sluice::cli::explain("", q, {.dir = folder}, true, streams), kOk);

@@ -82,7 +82,7 @@ struct Constants {
     for (std::string p : found) paths.insert(p.starts_with('/') ? p : "/" + p);
   }
   void header(const HeaderMatch& h) {
-    if (h.name == ":method") return want(h.string, "", methods, "a method");
+    if (h.name == ":method") return want(h.string, "", methods, "a method", Shape::kMethod);
     if (h.name == ":authority") return want(h.string, "zz", hosts, "a host");
     if (h.name == ":path") return path(h.string);
     if (h.name.starts_with(':')) return;
@@ -174,7 +174,14 @@ Origin cause_of(const Explanation& was, const Explanation& is) {
 }
 
 // The handshake asks for another name than the URL: a possible witness, but not the plainest.
-bool foreign_name(const Question& q) { return q.sni && q.url.find("//" + *q.sni + ":") == std::string::npos; }
+bool foreign_name(const Question& q) {
+  return q.sni && q.url.find("//" + *q.sni + ":") == std::string::npos && q.url.find("//" + *q.sni + "/") == std::string::npos;
+}
+
+// As clients write it: without the port that is the scheme's own.
+std::string origin(bool secure, const std::string& host, uint16_t port) {
+  return std::string(secure ? "https://" : "http://") + host + (port == (secure ? 443 : 80) ? "" : ":" + std::to_string(port));
+}
 
 class Search {
  public:
@@ -302,7 +309,7 @@ class Search {
     const std::string host = a.host ? *a.host : c.hosts.empty() ? "zz.invalid" : *c.hosts.begin();
     std::string query;
     for (const auto& [name, value] : a.query) query += (query.empty() ? "?" : "&") + name + "=" + value;
-    q.url = std::string(secure ? "https://" : "http://") + host + ":" + std::to_string(address.port) + a.path.value_or("/") + query;
+    q.url = origin(secure, host, address.port) + a.path.value_or("/") + query;
     if (a.method) q.method = *a.method;
     if (a.principal && secure) q.principal = *a.principal;
     if (a.from) q.from = *a.from;
@@ -324,7 +331,6 @@ class Search {
   void hosts(const SocketAddress& address, bool secure, const Constants& c) {
     Question q;
     if (!address.ip.is_unspecified()) q.to = address.ip;
-    const std::string port = ":" + std::to_string(address.port);
     Words names = c.hosts;
     if (names.empty()) names = c.server_names;
     if (names.empty()) names.insert("zz.invalid");
@@ -336,7 +342,7 @@ class Search {
         if (secure) q.sni = sni;
         for (const std::string& path : c.paths)
           for (const std::string& query : c.queries) {
-            q.url = std::string(secure ? "https://" : "http://") + host + port + path + query;
+            q.url = origin(secure, host, address.port) + path + query;
             requests(q, c);
           }
       }
