@@ -132,7 +132,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--program", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build", "tests", "oracle", "oracle_batch"))
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--pairs", type=int, default=60)
+    p.add_argument("--pairs", type=int, default=100)
     p.add_argument("--requests", type=int, default=300, help="at random, of each pair")
     p.add_argument("--asked", type=int, default=10_000, help="what diff may ask of a pair")
     p.add_argument("--missed", action="store_true", help="print each way in which a request at random flips and no witness does")
@@ -228,7 +228,9 @@ def run(o, work):
 
 def said(outcome):
     """What a flip is made of: the answer and where it goes, not which rule allowed it."""
-    return outcome[:2] if outcome[0] != "closed" else outcome
+    if outcome[0] == "to" and len(outcome[1]) == 1:
+        return ("to", outcome[1][0][0])  # of all the requests, whatever its weight
+    return outcome[:2]
 
 
 if __name__ == "__main__":
