@@ -255,19 +255,49 @@ TEST_F(Diff, AVerdictThatFlipsComesWithARequestThatFlips) {
   const std::string after = changed("policies.yaml", "/items/*", "/things/*");
   const std::string t = text(demo + "istio", after);
   EXPECT_NE(
-      t.find("! GET https://shop.example.com:443/items/ --principal spiffe://cluster.local/ns/shop/sa/client\n    was to outbound|8080|v1"),
+      t.find("! GET https://shop.example.com/items/ --principal spiffe://cluster.local/ns/shop/sa/client\n    was to outbound|8080|v1"),
       t.npos)
       << t;
   EXPECT_NE(t.find("\n    is  403 rbac_access_denied_matched_policy[none]\n    by  AuthorizationPolicy shop/client-may-shop "), t.npos)
       << t;
   EXPECT_EQ(t.find("undecided"), t.npos) << t;
   // The witness flips for real: explain says so of both directories.
-  sluice::explain::Question q{.url = "https://shop.example.com:443/items/", .principal = "spiffe://cluster.local/ns/shop/sa/client"};
+  sluice::explain::Question q{.url = "https://shop.example.com/items/", .principal = "spiffe://cluster.local/ns/shop/sa/client"};
   for (const auto& [folder, status] : {std::pair(demo + "istio", "\"status\":0"), std::pair(after, "\"status\":403")}) {
     out.str("");
     EXPECT_EQ(sluice::cli::explain("", q, {.dir = folder}, true, streams), kOk);
     EXPECT_NE(out.str().find(status), std::string::npos) << out.str();
   }
+}
+
+// Found by tests/oracle: rules of several conditions, on hosts, namespaces and methods with a wildcard, had no witness and no word either.
+TEST_F(Diff, ARuleOfManyConditionsHasAWitnessAndWhatHasNoneIsNamed) {
+  const auto folder = [&](const std::string& name, const std::string& rules) {
+    std::filesystem::create_directories(dir / name);
+    std::ofstream(dir / name / "a.yaml") << R"(
+{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: g, namespace: shop}, spec: {selector: {a: b}, servers: [
+  {port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.example.com],
+   tls: {mode: MUTUAL, serverCertificate: /s, privateKey: /k, caCertificates: /c}}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: shop}, spec: {hosts: [a.example.com], gateways: [g],
+ http: [{match: [{headers: {x-a: {exact: "1"}}, uri: {regex: "/api/v[0-9]+"}}], directResponse: {status: 200}}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, spec: {rules: [)"
+                                         << rules << "]}}\n";
+    return (dir / name).string();
+  };
+  const std::string before = folder("before", "{to: [{operation: {methods: [NONE]}}]}");
+  const std::string rule =
+      "{from: [{source: {namespaces: [prod*]}}], to: [{operation: {hosts: [a.example.com], methods: [HE*]}}],"
+      " when: [{key: 'request.headers[x-b]', values: ['2']}, {key: 'request.headers[x-c]', notValues: ['3']}]}";
+  std::string t = text(before, folder("after", rule));
+  EXPECT_NE(t.find("! HEAD https://a.example.com/api/v0 -H 'x-a: 1' -H 'x-b: 2' --principal spiffe://cluster.local/ns/prod"), t.npos) << t;
+  EXPECT_NE(t.find("is  200 direct_response\n    by  AuthorizationPolicy shop/p "), t.npos) << t;
+  // A rule that nothing can meet makes no difference, but who knows that.
+  t = text(before, folder("never", "{to: [{operation: {methods: [NONE], notMethods: [NONE]}}]}"));
+  EXPECT_NE(t.find("? undecided: AuthorizationPolicy shop/p is not what it was, and no request was found that it makes a difference to\n"),
+            t.npos)
+      << t;
 }
 
 TEST_F(Diff, RoutesEndpointsAndCertificatesAreNamed) {

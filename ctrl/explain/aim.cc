@@ -125,11 +125,16 @@ struct Builder {
       if (!h.name.starts_with(':') && h.present) a.headers[h.name] = value;
       return h.invert ? Aims{Aim{}, a} : Aims{a};
     }
-    Aims out = h.name == ":path" ? path(h.string) : text(h.string, h.name, [&](Aim& to, const std::string& v) {
-      if (h.name == ":method") to.method = v;
-      else if (h.name == ":authority" || h.name == "host") to.host = v;
-      else if (!h.name.starts_with(':')) to.headers[h.name] = v;
-    });
+    const Shape shape = h.name == ":method" ? Shape::kMethod : Shape::kText;
+    Aims out = h.name == ":path" ? path(h.string)
+                                 : text(
+                                       h.string, h.name,
+                                       [&](Aim& to, const std::string& v) {
+                                         if (h.name == ":method") to.method = v;
+                                         else if (h.name == ":authority" || h.name == "host") to.host = v;
+                                         else if (!h.name.starts_with(':')) to.headers[h.name] = v;
+                                       },
+                                       shape);
     if (h.invert) out.insert(out.begin(), Aim{});
     return out;
   }
@@ -233,6 +238,9 @@ std::vector<Aim> Aim::but_one() const {
 }
 
 std::optional<std::string> sample(const StringMatch& m, const std::string& filler, Shape shape) {
+  if (shape == Shape::kMethod)  // "HE*" is for HEAD; HE is none
+    for (const char* method : {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"})
+      if (m.matches(method)) return method;
   switch (m.kind) {
     case StringMatch::Kind::kExact: return m.value;
     case StringMatch::Kind::kPrefix: return m.value + filler;

@@ -29,8 +29,8 @@ struct Aim {
   auto operator<=>(const Aim&) const = default;
 };
 
-// A text that matches, of the shape that a path or a principal has where it is one; nothing: none was found.
-enum class Shape { kText, kPath, kPrincipal };
+// A text that matches, of the shape that a method, a path or a principal has where it is one; nothing: none was found.
+enum class Shape { kText, kMethod, kPath, kPrincipal };
 std::optional<std::string> sample(const tables::StringMatch& m, const std::string& filler, Shape shape = Shape::kText);
 std::string sample_of_template(std::string text);
 std::string host_of(const std::string& domain);  // a name that the domain of a virtual host takes

@@ -24,6 +24,11 @@ TEST(Aim, APathBeginsWithASlash) {
   EXPECT_EQ(sample(regex("other"), "", Shape::kPath), std::nullopt);
 }
 
+TEST(Aim, AMethodIsOneThatThereIs) {
+  EXPECT_EQ(sample({.kind = tables::StringMatch::Kind::kPrefix, .value = "HE"}, "", Shape::kMethod), "HEAD");
+  EXPECT_EQ(sample({.kind = tables::StringMatch::Kind::kExact, .value = "PURGE"}, "", Shape::kMethod), "PURGE");
+}
+
 TEST(Aim, WhatIstioMakesOfNamespacesAndAccountsHasAPrincipal) {
   EXPECT_EQ(sample(regex(".*/ns/shop/.*"), "", Shape::kPrincipal), "spiffe://cluster.local/ns/shop/sa/zz");
   EXPECT_EQ(sample(regex("spiffe://.+/ns/shop/(.+/|)sa/web(/.+)?"), "", Shape::kPrincipal), "spiffe://cluster.local/ns/shop/sa/web");

@@ -82,7 +82,7 @@ struct Constants {
     for (std::string p : found) paths.insert(p.starts_with('/') ? p : "/" + p);
   }
   void header(const HeaderMatch& h) {
-    if (h.name == ":method") return want(h.string, "", methods, "a method");
+    if (h.name == ":method") return want(h.string, "", methods, "a method", Shape::kMethod);
     if (h.name == ":authority") return want(h.string, "zz", hosts, "a host");
     if (h.name == ":path") return path(h.string);
     if (h.name.starts_with(':')) return;
@@ -174,7 +174,14 @@ Origin cause_of(const Explanation& was, const Explanation& is) {
 }
 
 // The handshake asks for another name than the URL: a possible witness, but not the plainest.
-bool foreign_name(const Question& q) { return q.sni && q.url.find("//" + *q.sni + ":") == std::string::npos; }
+bool foreign_name(const Question& q) {
+  return q.sni && q.url.find("//" + *q.sni + ":") == std::string::npos && q.url.find("//" + *q.sni + "/") == std::string::npos;
+}
+
+// As clients write it: without the port that is the scheme's own.
+std::string origin(bool secure, const std::string& host, uint16_t port) {
+  return std::string(secure ? "https://" : "http://") + host + (port == (secure ? 443 : 80) ? "" : ":" + std::to_string(port));
+}
 
 class Search {
  public:
@@ -248,7 +255,12 @@ class Search {
         const Object object{"VirtualService", o.ns + "/" + o.name};
         objects[object] += host->domains[0] + words(r.match) + conditions(r.match) + action_words(r) + "\n";
         for (const Aim& a : aims_of(r, c.undecided))
-          for (const std::string& d : host->domains) c.routes[object].insert(a.host ? a : a.under({.host = host_of(d)}));
+          for (const std::string& d : host->domains) {  // the host that a matcher wants may be none of the virtual host's
+            Aim served = a;
+            served.host = host_of(d);
+            c.routes[object].insert(served);
+            if (a.host) c.routes[object].insert(a);
+          }
       }
   }
 
@@ -258,9 +270,16 @@ class Search {
     std::set<Aim> asked;
     const auto one = [&](const Aim& a) {
       if (!asked.insert(a).second) return;
-      for (const bool secure : c.tls) ask(question(address, secure, a, c));
+      for (const bool secure : c.tls) {
+        Question q = question(address, secure, a, c);
+        ask(q);
+        if (!secure || a.principal) continue;
+        q.principal = "spiffe://cluster.local/ns/zz/sa/zz";  // where a certificate is required
+        ask(q);
+      }
     };
-    std::set<Aim> all_routes{Aim{}}, all_policies{Aim{}};
+    std::set<Aim> all_routes{Aim{}, Aim{.host = "zz.invalid"}},
+        all_policies{Aim{}};  // a host that nobody serves: policies come before routes
     for (const auto& [object, aims] : c.routes) all_routes.insert(aims.begin(), aims.end());
     for (const auto& [object, aims] : c.policies) all_policies.insert(aims.begin(), aims.end());
     const auto each = [&](const std::map<Object, std::set<Aim>>& of, const auto& ask_with) {
@@ -290,7 +309,7 @@ class Search {
     const std::string host = a.host ? *a.host : c.hosts.empty() ? "zz.invalid" : *c.hosts.begin();
     std::string query;
     for (const auto& [name, value] : a.query) query += (query.empty() ? "?" : "&") + name + "=" + value;
-    q.url = std::string(secure ? "https://" : "http://") + host + ":" + std::to_string(address.port) + a.path.value_or("/") + query;
+    q.url = origin(secure, host, address.port) + a.path.value_or("/") + query;
     if (a.method) q.method = *a.method;
     if (a.principal && secure) q.principal = *a.principal;
     if (a.from) q.from = *a.from;
@@ -312,7 +331,6 @@ class Search {
   void hosts(const SocketAddress& address, bool secure, const Constants& c) {
     Question q;
     if (!address.ip.is_unspecified()) q.to = address.ip;
-    const std::string port = ":" + std::to_string(address.port);
     Words names = c.hosts;
     if (names.empty()) names = c.server_names;
     if (names.empty()) names.insert("zz.invalid");
@@ -324,7 +342,7 @@ class Search {
         if (secure) q.sni = sni;
         for (const std::string& path : c.paths)
           for (const std::string& query : c.queries) {
-            q.url = std::string(secure ? "https://" : "http://") + host + port + path + query;
+            q.url = origin(secure, host, address.port) + path + query;
             requests(q, c);
           }
       }
