@@ -1,4 +1,4 @@
-// kSections is the grammar's list of keys: Section refuses what is not in it, and bootstrap_keys() prints it. Each section has one
+// sections() is the grammar's list of keys: Section refuses what is not in it, and bootstrap_keys() prints it. Each section has one
 // function, in the order of configs/sluice.yaml; a value that cannot be read reports itself and leaves the default, so that one run finds
 // every error.
 #include "ctrl/agent/bootstrap.h"
@@ -57,7 +57,7 @@ class Parser {
   void root(const Yaml& y, Bootstrap& b);
 
  private:
-  // A mapping whose keys are those of one entry of kSections. `name` is what messages call it ("ports[1]").
+  // A mapping whose keys are those of one entry of sections(). `name` is what messages call it ("ports[1]").
   struct Section {
     Parser& p;
     const Yaml& y;
