@@ -2,12 +2,10 @@
 """End to end, over DPDK ports in namespaces of its own: curl, openssl, a Python origin, sluice-control and sluice as they are shipped.
 Prints `ok NAME` or `FAIL NAME: why` per check; exit 0 only if none failed, 77 where it cannot run."""
 import hashlib
-import json
 import os
 import re
 import shutil
 import signal
-import socket  # noqa: F401
 import subprocess
 import sys
 import tempfile
