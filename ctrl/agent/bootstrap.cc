@@ -199,8 +199,11 @@ bool is_host_port(std::string_view s) {
 }
 
 // Where plain text does not leave the machine.
+// Not by its beginning: 127.example.com is a name.
 bool is_local(std::string_view address) {
-  return address.starts_with("unix:") || address.starts_with("127.") || address.starts_with("localhost:") || address.starts_with("[::1]:");
+  if (address.starts_with("unix:") || address.starts_with("localhost:") || address.starts_with("[::1]:")) return true;
+  const auto ip = IpAddress::parse(address.substr(0, address.rfind(':')));
+  return ip && ip->is_v4() && ip->v4().v >> 24 == 127;
 }
 
 void Parser::node(const Section& s, NodeConfig& n) {
