@@ -23,8 +23,8 @@ struct Keys {
 const std::vector<Keys>& sections() {
   static const std::vector<Keys> all{
       {"",
-       {"node", "ports", "routes", "workers", "idle", "memory", "xds", "resources", "ca", "secrets", "kept", "log", "admin", "ready", "stats",
-        "drain", "limits"}},
+       {"node", "ports", "routes", "workers", "idle", "memory", "xds", "resources", "ca", "secrets", "kept", "log", "admin", "ready",
+        "stats", "drain", "limits"}},
       {"node", {"id", "cluster", "locality", "metadata"}},
       {"node.locality", {"region", "zone", "sub_zone"}},
       {"ports", {"name", "devargs", "address", "mac", "vlan"}},
@@ -199,13 +199,6 @@ bool is_host_port(std::string_view s) {
 }
 
 // Where plain text does not leave the machine.
-// Not by its beginning: 127.example.com is a name.
-bool is_local(std::string_view address) {
-  if (address.starts_with("unix:") || address.starts_with("localhost:") || address.starts_with("[::1]:")) return true;
-  const auto ip = IpAddress::parse(address.substr(0, address.rfind(':')));
-  return ip && ip->is_v4() && ip->v4().v >> 24 == 127;
-}
-
 void Parser::node(const Section& s, NodeConfig& n) {
   if (!s.text("id", n.id)) {
     if (s.get("id") == nullptr) error(s.y, "'node.id' is missing; write router~IP~NAME.NAMESPACE~NAMESPACE.svc.cluster.local");
@@ -343,7 +336,8 @@ void Parser::ca(const Section& s, const Yaml* metadata, CaConfig& c) {
   if (c.identity.empty() && s.get("identity") == nullptr)
     error(s.y, "'ca.identity' is missing; write it, or NAMESPACE and SERVICE_ACCOUNT in node.metadata");
   else if (!tls::is_spiffe_id(c.identity))
-    error(s.get("identity") != nullptr ? *s.get("identity") : s.y, "'" + c.identity + "' is no SPIFFE identity; spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT is meant");
+    error(s.get("identity") != nullptr ? *s.get("identity") : s.y,
+          "'" + c.identity + "' is no SPIFFE identity; spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT is meant");
   s.duration("ttl", c.ttl, 60 * kSec, 90 * 86'400 * kSec);
   s.text("keep", c.keep);
 }
@@ -425,6 +419,13 @@ void Parser::root(const Yaml& y, Bootstrap& b) {
 }
 
 }  // namespace
+
+// Not by its beginning: 127.example.com is a name.
+bool is_local(std::string_view address) {
+  if (address.starts_with("unix:") || address.starts_with("localhost:") || address.starts_with("[::1]:")) return true;
+  const auto ip = IpAddress::parse(address.substr(0, address.rfind(':')));
+  return ip && ip->is_v4() && ip->v4().v >> 24 == 127;
+}
 
 std::vector<std::string> bootstrap_keys() {
   std::vector<std::string> out;
