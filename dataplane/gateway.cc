@@ -35,7 +35,8 @@ T random_value() {
   return value;
 }
 
-// Below 4 CPUs: workers on the last ones, everything else on all of them, blocking. From 4 on: the main lcore and its helpers keep CPU 0.
+// Workers on the last CPUs, never on the first one where there are two (more workers than the rest has CPUs share them); everything else
+// on all of them, blocking.
 struct CpuPlan {
   std::string lcores, text;
 };

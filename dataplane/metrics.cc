@@ -140,6 +140,10 @@ std::string prometheus_text(const GatewayView& v) {
   per_worker("sluice_upstream_retries_total", "counter", "Further attempts.", [](W w) { return w.proxy_counters().retries.get(); });
   per_worker("sluice_access_log_dropped_total", "counter", "Access-log lines lost because the ring was full.",
              [](W w) { return w.proxy_counters().log_dropped.get(); });
+  m.family("sluice_access_log_lines_total", "counter",
+           "Access-log lines that came to the writer; failed: their file could not be opened or written.");
+  m.sample("sluice_access_log_lines_total", {{"outcome", "written"}}, v.log.lines);
+  m.sample("sluice_access_log_lines_total", {{"outcome", "failed"}}, v.log.failed);
   per_worker("sluice_tables_generation", "gauge", "Generation of the tables in use.", [](W w) { return w.adopted_generation(); });
   m.family("sluice_worker_stage_cycles_total", "counter", "TSC cycles of useful turns by stage.");
   for (size_t i = 0; i < v.workers.size(); i++)

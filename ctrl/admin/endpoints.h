@@ -1,4 +1,4 @@
-// The endpoints of a gateway, wired by whoever has the state (dataplane/main.cc): each provider is called on the server's thread.
+// The endpoints of a gateway, wired by whoever has the state (dataplane/gateway.cc): each provider is called on the server's thread.
 //   admin   GET  /status[?format=json]   text for people; header x-sluice-status: ok | refused (a security resource is refused)
 //           GET  /config_dump            Envoy's shape    GET /clusters   GET /certs
 //           GET  /logging                the level        POST /logging?level=LEVEL

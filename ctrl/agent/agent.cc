@@ -58,8 +58,7 @@ std::expected<void, std::string> Agent::start(Usec now) {
   if (bootstrap_.resources) return load_files();
   load_kept();
   const XdsConfig& x = *bootstrap_.xds;
-  if (!x.tls && !x.address.starts_with("unix:") && !x.address.starts_with("127.") && !x.address.starts_with("localhost:") &&
-      !x.address.starts_with("[::1]:"))
+  if (!x.tls && !is_local(x.address))
     log_(log::Level::kWarning,
          "control plane " + x.address +
              " is asked in plain text over a network: anybody on the way can rewrite the configuration; give xds.tls");
@@ -405,7 +404,8 @@ AgentStatus Agent::status(Usec now) const {
           s.certificates.push_back({secret->name, c.subject, trusted, c.not_after_us, left < 0 ? -1 : left / 86'400'000'000});
         }
   s.secrets_missing = files_.problems();
-  std::erase_if(s.secrets_missing, [&](const auto& m) { return remote_secrets_.contains(m.first) || (ca_ && ca_->find(m.first) != nullptr); });
+  std::erase_if(s.secrets_missing,
+                [&](const auto& m) { return remote_secrets_.contains(m.first) || (ca_ && ca_->find(m.first) != nullptr); });
   if (ca_) {
     s.ca = bootstrap_.ca->address;
     s.certificate_of_ca = ca_->status();

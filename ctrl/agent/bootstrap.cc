@@ -1,4 +1,4 @@
-// kSections is the grammar's list of keys: Section refuses what is not in it, and bootstrap_keys() prints it. Each section has one
+// sections() is the grammar's list of keys: Section refuses what is not in it, and bootstrap_keys() prints it. Each section has one
 // function, in the order of configs/sluice.yaml; a value that cannot be read reports itself and leaves the default, so that one run finds
 // every error.
 #include "ctrl/agent/bootstrap.h"
@@ -23,8 +23,8 @@ struct Keys {
 const std::vector<Keys>& sections() {
   static const std::vector<Keys> all{
       {"",
-       {"node", "ports", "routes", "workers", "idle", "memory", "xds", "resources", "ca", "secrets", "kept", "log", "admin", "ready", "stats",
-        "drain", "limits"}},
+       {"node", "ports", "routes", "workers", "idle", "memory", "xds", "resources", "ca", "secrets", "kept", "log", "admin", "ready",
+        "stats", "drain", "limits"}},
       {"node", {"id", "cluster", "locality", "metadata"}},
       {"node.locality", {"region", "zone", "sub_zone"}},
       {"ports", {"name", "devargs", "address", "mac", "vlan"}},
@@ -57,7 +57,7 @@ class Parser {
   void root(const Yaml& y, Bootstrap& b);
 
  private:
-  // A mapping whose keys are those of one entry of kSections. `name` is what messages call it ("ports[1]").
+  // A mapping whose keys are those of one entry of sections(). `name` is what messages call it ("ports[1]").
   struct Section {
     Parser& p;
     const Yaml& y;
@@ -199,10 +199,6 @@ bool is_host_port(std::string_view s) {
 }
 
 // Where plain text does not leave the machine.
-bool is_local(std::string_view address) {
-  return address.starts_with("unix:") || address.starts_with("127.") || address.starts_with("localhost:") || address.starts_with("[::1]:");
-}
-
 void Parser::node(const Section& s, NodeConfig& n) {
   if (!s.text("id", n.id)) {
     if (s.get("id") == nullptr) error(s.y, "'node.id' is missing; write router~IP~NAME.NAMESPACE~NAMESPACE.svc.cluster.local");
@@ -340,7 +336,8 @@ void Parser::ca(const Section& s, const Yaml* metadata, CaConfig& c) {
   if (c.identity.empty() && s.get("identity") == nullptr)
     error(s.y, "'ca.identity' is missing; write it, or NAMESPACE and SERVICE_ACCOUNT in node.metadata");
   else if (!tls::is_spiffe_id(c.identity))
-    error(s.get("identity") != nullptr ? *s.get("identity") : s.y, "'" + c.identity + "' is no SPIFFE identity; spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT is meant");
+    error(s.get("identity") != nullptr ? *s.get("identity") : s.y,
+          "'" + c.identity + "' is no SPIFFE identity; spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT is meant");
   s.duration("ttl", c.ttl, 60 * kSec, 90 * 86'400 * kSec);
   s.text("keep", c.keep);
 }
@@ -422,6 +419,13 @@ void Parser::root(const Yaml& y, Bootstrap& b) {
 }
 
 }  // namespace
+
+// Not by its beginning: 127.example.com is a name.
+bool is_local(std::string_view address) {
+  if (address.starts_with("unix:") || address.starts_with("localhost:") || address.starts_with("[::1]:")) return true;
+  const auto ip = IpAddress::parse(address.substr(0, address.rfind(':')));
+  return ip && ip->is_v4() && ip->v4().v >> 24 == 127;
+}
 
 std::vector<std::string> bootstrap_keys() {
   std::vector<std::string> out;

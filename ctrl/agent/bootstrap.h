@@ -109,6 +109,9 @@ constexpr uint32_t kWorkersMax = 64;
 std::expected<Bootstrap, std::vector<std::string>> parse_bootstrap(std::string_view text, const std::string& file);
 std::expected<Bootstrap, std::vector<std::string>> load_bootstrap(const std::string& file);
 
+// Whether "unix:PATH" or "HOST:PORT" stays on this machine, so that plain text may go there.
+bool is_local(std::string_view address);
+
 // Every key the parser knows, as "memory.mbufs"; for the test that configs/sluice.yaml shows them all.
 std::vector<std::string> bootstrap_keys();
 

@@ -75,12 +75,15 @@ TEST(Bootstrap, TheCaMustKnowWhoAsksAndNobodyOnTheWayMayAnswer) {
   EXPECT_NE(with("address: 'ca:15012', token: /t").find("in plain text anybody"), std::string::npos);
   EXPECT_NE(with("address: 'nowhere', token: /t").find("'ca.address' must be unix:PATH"), std::string::npos);
   EXPECT_NE(with("address: 'unix:/s', token: /t, ttl: 5s").find("'ca.ttl' must be a duration"), std::string::npos);
+  EXPECT_NE(with("address: '127.example.com:15012', token: /t").find("in plain text anybody"), std::string::npos);  // a name, not loopback
+  EXPECT_EQ(with("address: '127.0.0.1:15012', token: /t").find("in plain text anybody"), std::string::npos);
   EXPECT_NE(errors_with("ca: {address: 'unix:/s', token: /t}\n").find("'ca.identity' is missing"), std::string::npos);
   EXPECT_NE(errors_with("ca: {address: 'unix:/s', token: /t, identity: shop}\n").find("is no SPIFFE identity"), std::string::npos);
-  const auto b = parse_bootstrap("node: {id: router~10.10.0.1~gw-0.shop~shop.svc, metadata: {NAMESPACE: shop, SERVICE_ACCOUNT: gw}}\n"
-                                 "ports: [{devargs: 'auto:veth0', address: 10.10.0.1/24}]\nxds: {address: 'unix:/run/x.sock'}\n"
-                                 "ca: {address: 'unix:/run/x.sock', token: /t}\n",
-                                 "f.yaml");
+  const auto b = parse_bootstrap(
+      "node: {id: router~10.10.0.1~gw-0.shop~shop.svc, metadata: {NAMESPACE: shop, SERVICE_ACCOUNT: gw}}\n"
+      "ports: [{devargs: 'auto:veth0', address: 10.10.0.1/24}]\nxds: {address: 'unix:/run/x.sock'}\n"
+      "ca: {address: 'unix:/run/x.sock', token: /t}\n",
+      "f.yaml");
   ASSERT_TRUE(b) << b.error()[0];
   EXPECT_EQ(b->ca->identity, "spiffe://cluster.local/ns/shop/sa/gw");
 }

@@ -1,6 +1,6 @@
-// What sluicectl's subcommands do, apart from their options: each but check asks the gateway's admin socket, writes to `out` and returns
-// the exit code. Exit codes: 0 good; 1 it could not be done (the reason is on `err`); 2 wrong usage (CLI11); 3 status: a security resource
-// is refused.
+// What sluicectl's subcommands do, apart from their options: each asks an admin socket (nodes: sluice-control's) or reads folders (check,
+// explain with -d, diff), writes to `out` and returns the exit code. Exit codes: 0 good; 1 it could not be done (the reason is on `err`); 2
+// wrong usage (CLI11); 3 status: a security resource is refused.
 #pragma once
 #include <ostream>
 #include <string>

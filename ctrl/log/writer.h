@@ -25,7 +25,6 @@ constexpr uint64_t kOpenRetryUs = 1'000'000;
 struct WriterStats {
   uint64_t lines = 0, bytes = 0;  // written
   uint64_t failed = 0;            // lines lost because a file could not be opened or written
-  uint64_t dropped = 0;           // lines lost because a ring was full
 };
 
 class Writer {

@@ -219,8 +219,8 @@ class Demo:
 
     def edits_under_load(self):
         print("100 edits at 10 per second under wrk with 100 connections on 8443")
-        probe = subprocess.Popen(["ip", "netns", "exec", "client", sys.executable, os.path.join(HERE, "probe.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        wrk = subprocess.Popen(["ip", "netns", "exec", "client", "wrk", "-t1", "-c100", "-d14s", "https://shop.example.com:8443/bench"], stdout=subprocess.PIPE, text=True)
+        probe = subprocess.Popen(["ip", "netns", "exec", self.net.ns("client"), sys.executable, os.path.join(HERE, "probe.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        wrk = subprocess.Popen(["ip", "netns", "exec", self.net.ns("client"), "wrk", "-t1", "-c100", "-d14s", "https://shop.example.com:8443/bench"], stdout=subprocess.PIPE, text=True)
         time.sleep(1)
         gateway_yaml = text_of(os.path.join(ISTIO, "gateway.yaml"))
         hashes = {n: hashlib.sha256(ssl.PEM_cert_to_DER_cert(text_of(f"{PKI}/{n}.pem"))).hexdigest() for n in ("gateway", "gateway2")}
@@ -361,7 +361,7 @@ class Demo:
         ca.client("client")
         self.check("the gateway has its certificate from the CA", True, wait_for(lambda: verifies() is not None, 10, 0.1))
         load = self.net.start("client", sys.executable, os.path.join(LIB, "load.py"), "mutual", c, "12", "/mesh", stdout=subprocess.PIPE, text=True)
-        wrk = subprocess.Popen(["ip", "netns", "exec", "client", "wrk", "-t1", "-c20", "-d12s", "https://shop.example.com:8443/bench"], stdout=subprocess.PIPE, text=True)
+        wrk = subprocess.Popen(["ip", "netns", "exec", self.net.ns("client"), "wrk", "-t1", "-c20", "-d12s", "https://shop.example.com:8443/bench"], stdout=subprocess.PIPE, text=True)
         time.sleep(1)
         old, serial, before = text_of(c + "-root.pem"), verifies(), ca.pushes()
         ca.trust_second_root()
@@ -394,18 +394,22 @@ class Demo:
                 print(f"    {m[1]:<11} {v:>14.0f}  {100 * v / total:5.1f} %")
 
 
+def began(pid):
+    """When a process began, in ticks since the boot, with the boot's id; nothing if there is none. A number alone may be somebody else's by now."""
+    stat = text_of(f"/proc/{pid}/stat")
+    return text_of("/proc/sys/kernel/random/boot_id").strip() + " " + stat.rpartition(")")[2].split()[19] if stat else None
+
+
 def stop_kept():
     try:
         state = json.load(open(STATE))
     except OSError:
         print("nothing was kept running")
         return 0
-    for pid in state["pids"]:
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
-    wait_for(lambda: not any(os.path.exists(f"/proc/{p}") for p in state["pids"]), 50)
+    ours = [pid for pid, when in state["processes"] if began(pid) == when]
+    for pid in ours:
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not any(os.path.exists(f"/proc/{p}") for p in ours), 50)
     Net("", hosts=["x"]).down()
     os.unlink(STATE)
     print("stopped")
@@ -428,9 +432,9 @@ def main():
         keep = "--keep" in sys.argv
     finally:
         if keep:
-            live = [p.pid for p in demo.net.processes if p.poll() is None]
-            json.dump({"pids": live}, open(STATE, "w"))
-            print(f"left running. Talk to it:\n  ip netns exec client curl --cacert {PKI}/ca.pem --cert {PKI}/client.pem --key {PKI}/client-key.pem https://shop.example.com/")
+            with open(STATE, "w") as f:
+                json.dump({"processes": [(p.pid, began(p.pid)) for p in demo.net.processes if p.poll() is None]}, f)
+            print(f"left running. Talk to it:\n  ip netns exec {demo.net.ns('client')} curl --cacert {PKI}/ca.pem --cert {PKI}/client.pem --key {PKI}/client-key.pem https://shop.example.com/")
             print(f"  edit {ISTIO}/*.yaml     build/ctrl/cli/sluicectl --socket {WORK}/admin.sock status\n  ./run demo --stop ends it")
         else:
             demo.net.close()

@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
-"""End to end, over DPDK ports in namespaces of its own: curl, openssl, a Python origin, sluice-control and sluice as they are shipped.
+"""End to end, over DPDK ports in namespaces of its own: curl, openssl, wrk, nginx, a Python origin, sluice-control and sluice as they are shipped.
 Prints `ok NAME` or `FAIL NAME: why` per check; exit 0 only if none failed, 77 where it cannot run."""
 import hashlib
-import json
 import os
 import re
 import shutil
 import signal
-import socket  # noqa: F401
 import subprocess
 import sys
 import tempfile
@@ -138,6 +136,31 @@ def load(w):
     check("1,000 open and close cycles", (good, bad) == ("1000", "0"), f"{good} good, {bad} bad")
 
 
+NGINX = """daemon off; user root; pid {w}/nginx.pid; error_log {w}/nginx.err; worker_processes 1; events {{ worker_connections 1024; }}
+http {{ access_log off; keepalive_requests 1000; client_body_temp_path {w}/ngx; proxy_temp_path {w}/ngx; fastcgi_temp_path {w}/ngx; uwsgi_temp_path {w}/ngx; scgi_temp_path {w}/ngx;
+server {{ listen 10.20.0.2:8090; location = /nginx/file {{ alias {w}/file; }} location / {{ return 200 "nginx\\n"; }} }} }}"""
+
+
+def nginx(w):
+    """An origin that others wrote: it ends a connection after 1,000 requests and answers ranges."""
+    with open(os.path.join(w.work, "file"), "wb") as f:
+        f.write(PATTERN)
+    with open(os.path.join(w.work, "nginx.conf"), "w") as f:
+        f.write(NGINX.format(w=w.work))
+    w.net.start("backend", "nginx", "-c", os.path.join(w.work, "nginx.conf"))
+    check("nginx is an origin", wait_for(lambda: w.curl("http://shop.example.com/nginx/")[0] == "200", 5, 0.1), text_of(os.path.join(w.work, "nginx.err")))
+    for scheme in ("http", "https"):
+        url = f"{scheme}://shop.example.com/nginx/"
+        came = w.shell(f"curl -sf -m 60 --cacert {w.work}/ca.pem {url}file | sha256sum").stdout.split()
+        check(f"{scheme}: nginx's file is byte-exact", came and came[0] == hashlib.sha256(PATTERN).hexdigest(), came)
+        came = w.shell(f"curl -sf -m 60 --cacert {w.work}/ca.pem -r 1000-200999 {url}file | sha256sum").stdout.split()
+        check(f"{scheme}: and so is a part of it (206)", came and came[0] == hashlib.sha256(PATTERN[1000:201000]).hexdigest(), came)
+        text = w.net.run("client", "wrk", "-t1", "-c200", "-d5s", url, check=False).stdout
+        requests = re.search(r"(\d+) requests in", text)
+        good = requests and int(requests[1]) >= 1000 and "Socket errors" not in text and "Non-2xx" not in text
+        check(f"{scheme}: wrk over 200 connections to nginx without a failure", good, text)
+
+
 def accounts(w, when):
     names = ("sluice_worker_held_mbufs", "sluice_connections_active", "sluice_requests_active")
     at_zero = wait_for(lambda: all(w.stat(n) == 0 for n in names), 15, 0.2)
@@ -256,6 +279,8 @@ def faults(w):
     check("a client that vanishes mid-handshake is forgotten", half.returncode == 0)
     gone = w.shell(f"timeout 0.3 curl -s --limit-rate 1M {url}/bytes/{100 << 20} >/dev/null; true")
     check("a client that vanishes mid-response is forgotten", gone.returncode == 0)
+    lines = [w.stat(f'sluice_access_log_lines_total{{outcome="{outcome}"}}') for outcome in ("written", "failed")]
+    check("the lines of the access log are counted", lines[0] >= len(rows) and lines[1] == 0, lines)
 
 
 def start_errors(w):
@@ -464,7 +489,7 @@ def main():
                 for part in sys.argv[2:]:
                     globals()[part](w)
             else:
-                for part in (transfers, load, backpressure):
+                for part in (transfers, load, nginx, backpressure):
                     part(w)
                 accounts(w, "after the load")
                 identities(w)

@@ -7,15 +7,21 @@ import sys
 import xml.etree.ElementTree as xml
 
 build, names = sys.argv[1], sys.argv[2:]
+LOGS = [os.path.join(build, "meson-logs", f"testlog.{x}") for x in ("json", "junit.xml")]
+for log in LOGS:  # an earlier run's, which would be counted if this one does not come to its end
+    if os.path.exists(log):
+        os.unlink(log)
 code = subprocess.run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs", "--num-processes", "2", *names]).returncode
+if not all(os.path.exists(log) for log in LOGS):
+    sys.exit("no test has run" + (f": is there one called {' or '.join(names)}? `meson test -C {build} --list` has their names" if names else ""))
 said = {}  # what a program printed, by its name
-with open(os.path.join(build, "meson-logs", "testlog.json")) as log:
+with open(LOGS[0]) as log:
     for line in log:
         entry = json.loads(line)
         said[entry["name"].split(" / ")[-1]] = entry.get("stdout") or ""
 passed = failed = 0
 skipped = []
-for suite in xml.parse(os.path.join(build, "meson-logs", "testlog.junit.xml")).getroot().iter("testsuite"):
+for suite in xml.parse(LOGS[1]).getroot().iter("testsuite"):
     for case in suite.iter("testcase"):
         name = f'{suite.get("name", "").split("/")[-1]} {case.get("name")}'
         skip = case.find("skipped")
