@@ -106,7 +106,9 @@ std::shared_ptr<const Directory::Parts> Directory::parse(std::string shown, std:
       continue;
     }
     auto part = std::make_shared<Part>();
-    part->source = std::make_shared<const Source>(Source{shown, std::move(piece), cuts[i].second});
+    Source source{shown, std::move(piece), cuts[i].second};
+    index_lines(source);
+    part->source = std::make_shared<const Source>(std::move(source));
     const size_t nodes_before = nodes;
     for (Node& d : load_yaml(*part->source, part->issues, &nodes)) {
       const auto c = read_object(std::move(d), part->source, part->issues);
@@ -303,7 +305,7 @@ void Directory::derive(const std::shared_ptr<const void>& sources) {
   adopt(translate_gateway_api(world));
 }
 
-Loaded load_text(std::string text, std::string file, std::string mesh) {
+Loaded load_text(std::string text, std::string file, std::string mesh, const CheckOptions& options) {
   Directory d(file);
   d.root_ = file;
   if (!mesh.empty()) {
@@ -313,7 +315,7 @@ Loaded load_text(std::string text, std::string file, std::string mesh) {
   }
   d.put(file, d.parse(file, std::move(text), nullptr));
   Loaded l = d.finish();
-  if (!has_errors(l.issues)) check_references(l.world, l.issues);
+  if (!has_errors(l.issues)) check_references(l.world, l.issues, options);
   sort(l.issues);
   return l;
 }

@@ -18,7 +18,8 @@ constexpr std::pair<std::string_view, std::string_view> kKinds[] = {
     {"Telemetry", "telemetry.istio.io/"},         {"EnvoyFilter", "networking.istio.io/"}};
 constexpr std::string_view kLater[] = {"Sidecar", "WorkloadGroup", "ProxyConfig", "WasmPlugin"};
 
-std::shared_ptr<Config> read_istio(Node document, std::vector<Issue>& issues) {
+// Takes the document if it becomes an object.
+std::shared_ptr<Config> read_istio(Node&& document, std::vector<Issue>& issues) {
   if (document.kind != Node::Kind::kMapping) {
     issues.push_back(issue_at(document, "a document must be a mapping with apiVersion, kind, metadata and spec"));
     return nullptr;
@@ -72,14 +73,18 @@ std::string order_of(const Config& c) {
 }
 
 std::shared_ptr<Config> read_object(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {
+  const size_t before = issues.size();
   auto c = is_gateway_api(document) ? read_gateway_api(std::move(document), issues) : read_istio(std::move(document), issues);
+  name_fields(c != nullptr ? c->document : document, std::span(issues).subspan(before), "invalid");
   if (c != nullptr) c->order = order_of(*c), c->source = std::move(source);
   return c;
 }
 
 Mesh read_mesh(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {
   Mesh m;
+  const size_t before = issues.size();
   check_schema(document, "MeshConfig", "", issues);
+  name_fields(document, std::span(issues).subspan(before), "invalid");
   if (document["accessLogFile"]) m.access_log_file = document["accessLogFile"].str();
   if (document["accessLogFormat"]) m.access_log_format = document["accessLogFormat"].str();
   if (document["trustDomain"]) m.trust_domain = document["trustDomain"].str();
