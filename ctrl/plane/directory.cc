@@ -179,6 +179,7 @@ void Directory::look_at_all(const std::set<fs::path>& again, std::set<fs::path>&
   }
   std::vector<fs::path> found;
   for (auto it = fs::recursive_directory_iterator(root_, e); !e && it != fs::recursive_directory_iterator(); it.increment(e)) {
+    if (it->path().filename().string().starts_with('.')) it.disable_recursion_pending();  // a mounted ConfigMap's ..data
     if (!is_yaml(it->path())) continue;
     found.push_back(it->path());
     if (found.size() > kFilesMax) {
