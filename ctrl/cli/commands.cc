@@ -94,6 +94,7 @@ int check(const CheckCommand& c, Streams s) {
     l = plane::load_directory(c.dir, c.mesh, c.options);
   }
   plane::check_patches(l);
+  plane::sort(l.issues);
   const size_t errors = plane::errors_in(l.issues), warnings = l.issues.size() - errors;
   (c.format == Format::kText ? s.err : s.out) << report(c.format, std::move(l.issues), l.world.written());
   if (c.format == Format::kText) s.out << l.world.written() << " objects, " << errors << " errors, " << warnings << " warnings\n";

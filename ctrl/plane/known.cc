@@ -165,10 +165,20 @@ void Warnings::add(const Config& c, const Node& at, std::string_view rule, std::
 void Warnings::finish() {
   std::unordered_map<const Config*, std::vector<size_t>> by_config;
   for (size_t i = 0; i < of_.size(); i++) by_config[of_[i]].push_back(first_ + i);
+  // What the Gateway API's translation said stands at its objects' nodes: of the object that begins last before it.
+  std::map<std::pair<std::string, uint32_t>, const Config*> begins;
+  if (std::any_of(issues_.begin(), issues_.begin() + long(first_), [](const Issue& i) { return i.node != nullptr; }))
+    for (const Config* c : world_.all())
+      if (const Node& at = c->at(); !c->derived && at.source != nullptr) begins[{at.source->file, c->document.line}] = c;
+  for (size_t i = 0; i < first_; i++) {
+    auto at = begins.upper_bound({issues_[i].file, issues_[i].line});
+    if (issues_[i].node == nullptr || at == begins.begin() || (--at)->first.first != issues_[i].file) continue;
+    by_config[at->second].push_back(i);
+  }
   for (const auto& [c, list] : by_config) {
     std::vector<Issue> own;
     for (const size_t i : list) own.push_back(std::move(issues_[i]));
-    name_fields(c->document, own, "suspicious");
+    name_fields(c->document, own, "gateway-api");
     for (size_t i = 0; i < list.size(); i++) issues_[list[i]] = std::move(own[i]);
   }
 }

@@ -96,11 +96,12 @@ const Node& selector_of(const Config& policy);  // the labels, null: none
 
 class Warnings {
  public:
-  explicit Warnings(std::vector<Issue>& issues) : issues_(issues), first_(issues.size()) {}
+  Warnings(const World& w, std::vector<Issue>& issues) : world_(w), issues_(issues), first_(issues.size()) {}
   void add(const Config& c, const Node& at, std::string_view rule, std::string message, std::string remedy);
-  void finish();  // names their fields
+  void finish();  // names their fields, and those of issues that others left without
 
  private:
+  const World& world_;
   std::vector<Issue>& issues_;
   const size_t first_;
   std::vector<const Config*> of_;

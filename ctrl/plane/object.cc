@@ -1,8 +1,9 @@
 // One document as an object: its kind, name and fields checked.
+#include "ctrl/plane/object.h"
+
 #include <algorithm>
 
 #include "ctrl/plane/gateway_api.h"
-#include "ctrl/plane/object.h"
 #include "ctrl/plane/rules.h"
 #include "ctrl/plane/schema.h"
 
@@ -70,9 +71,11 @@ std::shared_ptr<Config> read_istio(Node&& document, std::vector<Issue>& issues) 
 
 }  // namespace
 
-std::string order_of(const Config& c) {
+void settle(Config& c) {
   const std::string& made_at = c.document["metadata"]["creationTimestamp"].str();  // RFC 3339 in UTC: text order is time order
-  return made_at.empty() ? "1" + c.ns + "/" + c.name : "0" + made_at + '\0' + c.name + '\0' + c.ns;
+  c.order = made_at.empty() ? "1" + c.ns + "/" + c.name : "0" + made_at + '\0' + c.name + '\0' + c.ns;
+  c.export_to = c.spec()["exportTo"].list();
+  c.delegates = c.kind == "VirtualService" && std::ranges::any_of(c.spec()["http"].items, [](const Node& r) { return r.has("delegate"); });
 }
 
 std::shared_ptr<Config> read_object(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {
@@ -81,7 +84,7 @@ std::shared_ptr<Config> read_object(Node document, std::shared_ptr<const Source>
   name_fields(c != nullptr ? c->document : document, std::span(issues).subspan(before), "invalid");
   for (size_t i = before; i < issues.size(); i++)  // the API's own messages say what is wanted
     if (issues[i].remedy.empty()) issues[i].remedy = "see docs/gateway-api.md, or the reference of the kind, for what the field may be";
-  if (c != nullptr) c->order = order_of(*c), c->source = std::move(source);
+  if (c != nullptr) settle(*c), c->source = std::move(source);
   return c;
 }
 

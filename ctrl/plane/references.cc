@@ -181,7 +181,7 @@ void check_destinations(const Known& k, Warnings& out) {
 
 void check_references(const World& w, std::vector<Issue>& issues, const CheckOptions& options) {
   const Known k(w, options);
-  Warnings out(issues);
+  Warnings out(w, issues);
   check_destinations(k, out);
   check_hosts(k, out);
   check_reach(k, out);

@@ -8,7 +8,7 @@
 
 namespace sluice::plane {
 std::optional<int> visibility(const Config& e, const std::string& ns) {
-  const auto to = e.spec()["exportTo"].list();
+  const auto& to = e.export_to;
   const auto has = [&](const std::string& x) { return std::ranges::find(to, x) != to.end(); };
   if (to.empty() || has("*")) return 2;
   if (has(".") || has(e.ns)) {
@@ -163,13 +163,13 @@ void add_virtuals(View& v) {
   for (const Config* c : all) {
     const auto rank = visibility(*c, v.node.ns);
     if (!rank) continue;
-    const auto delegates = delegates_of(*c, all);
+    const auto delegates = c->delegates ? delegates_of(*c, all) : std::vector<const Config*>();
     Fingerprint f;
     f.add(c->id);
     for (const Config* d : delegates) f.add(d->id);
-    const Virtual* x = v.parts->virtuals.get(f, [&] { return virtual_of(*c, f.word(), delegates); }).get();
+    const Virtual* x = v.parts->virtuals.get(memo_name(*c), f, [&] { return virtual_of(*c, f.word(), delegates); }).get();
     if (std::ranges::none_of(x->gateways, [&](const std::string& g) { return selected.contains(g); })) continue;
-    seen.push_back({*rank, std::ranges::any_of(c->spec()["http"].items, [](const Node& r) { return r.has("delegate"); }), x});
+    seen.push_back({*rank, c->delegates, x});
   }
   // Those that delegate stand behind all others.
   std::ranges::stable_sort(seen, {}, [](const Seen& s) { return std::pair(s.rank, s.delegates); });
