@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include <chrono>
+#include <ctime>
 #include <fstream>
 #include <thread>
 
@@ -82,15 +82,19 @@ TEST_F(BadInput, ADirectoryThatVanishesChangesNothingAndSaysWhy) {
   ASSERT_TRUE(says("refused: ")) << said;
   EXPECT_NE(problems.find("no such directory"), problems.npos) << problems;
   EXPECT_GE(refused(), 1);
-  EXPECT_EQ(says("pushed"), false) << "an empty world is no answer to a directory that is gone";
+  EXPECT_EQ(said.find("pushed"), said.npos) << "an empty world is no answer to a directory that is gone: " << said;
+  fs::create_directory(dir / "d");
+  write("good.yaml", gateway("good"));
+  write("more.yaml", gateway("more", 81));
+  EXPECT_TRUE(says("pushed: 2 objects")) << said;
 }
 
 TEST_F(BadInput, AFileOf100MegabytesIsNotReadWhole) {
   write("big.yaml", "");
   fs::resize_file(dir / "d/big.yaml", 100 << 20);
-  const auto began = std::chrono::steady_clock::now();
+  const std::clock_t began = std::clock();  // of this process: the machine may be busy
   const Loaded l = load();
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(2));
+  EXPECT_LT(double(std::clock() - began) / CLOCKS_PER_SEC, 2);
   ASSERT_EQ(l.issues.size(), 1u) << render(l.issues);
   EXPECT_EQ(l.issues[0].message, "larger than 8 MiB");
   EXPECT_EQ(l.issues[0].remedy, "split the file");
@@ -104,7 +108,7 @@ TEST_F(BadInput, TenThousandErrorsAreAllSaidInTime) {
     text += g + "---\n";
   }
   write("many.yaml", text);
-  auto began = std::chrono::steady_clock::now();
+  const std::clock_t began = std::clock();  // of this process: the machine may be busy
   Loaded l = load();
   EXPECT_EQ(errors_in(l.issues), 10'000u);
   EXPECT_EQ(l.issues[9'999].field, "spec.selektor");
@@ -116,7 +120,7 @@ TEST_F(BadInput, TenThousandErrorsAreAllSaidInTime) {
   EXPECT_EQ(errors_in(l.issues), 10'000u);
   EXPECT_EQ(l.issues[9'999].field, "spec.http[9999].rout");
   EXPECT_EQ(l.issues[9'999].source_line, "  - rout: [{destination: {host: web}}]");
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(10));
+  EXPECT_LT(double(std::clock() - began) / CLOCKS_PER_SEC, 8);
 }
 
 TEST_F(BadInput, TenThousandReferencesThatLeadNowhereAreAllSaidInTime) {
@@ -125,10 +129,10 @@ TEST_F(BadInput, TenThousandReferencesThatLeadNowhereAreAllSaidInTime) {
     text += "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v" + std::to_string(i) + ", namespace: shop}\nspec:\n  hosts: [h" +
             std::to_string(i) + ".example.com]\n  gateways: [good]\n  http: [{route: [{destination: {host: s" + std::to_string(i) + ".example.com}}]}]\n---\n";
   write("many.yaml", text);
-  const auto began = std::chrono::steady_clock::now();
+  const std::clock_t began = std::clock();  // of this process: the machine may be busy
   const Loaded l = load();
   EXPECT_EQ(l.issues.size(), 10'000u);
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(10));
+  EXPECT_LT(double(std::clock() - began) / CLOCKS_PER_SEC, 8);
 }
 
 TEST_F(BadInput, BrokenUtf8AndNulBytesArePlaced) {
@@ -182,11 +186,11 @@ TEST_F(BadInput, YamlBombsEndInOneErrorEach) {
   write("bomb.yaml", bomb);
   write("deep.yaml", "a: " + std::string(100'000, '[') + "\n");
   write("wide.yaml", "a: [" + std::string(3'000'000, ',') + "]\n");
-  const auto began = std::chrono::steady_clock::now();
+  const std::clock_t began = std::clock();  // of this process: the machine may be busy
   const Loaded l = load();
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
+  EXPECT_LT(double(std::clock() - began) / CLOCKS_PER_SEC, 10);
   EXPECT_TRUE(has_errors(l.issues));
-  EXPECT_LE(l.issues.size(), 12u) << render(l.issues);
+  EXPECT_EQ(l.issues.size(), 3u) << render(l.issues);
   for (const Issue& i : l.issues) EXPECT_FALSE(i.remedy.empty()) << render(i);
 }
 

@@ -109,6 +109,7 @@ struct CertificateCheck {
     if (!pem) return;
     const std::string what = "the certificate in " + cert.str();
     times(c, cert, what, *pem);
+    if (!tls::pem_certificates(*pem)) return;
     hosts(c, server, what, *pem);
     if (const auto& key_pem = file(key.str()); key_pem)
       if (const auto wrong = tls::pair_error(*pem, *key_pem))

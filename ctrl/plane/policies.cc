@@ -263,6 +263,12 @@ struct PolicyCheck {
 }  // namespace
 
 void check_policies(const Known& k, Warnings& out) {
+  for (const Config* c : k.world.of_kind("RequestAuthentication")) {
+    const Selection s = selection_of(k, *c);
+    const bool http = std::ranges::any_of(s.possible, [](const KnownGateway* g) { return g->serves_any(Serves::kHttp); });
+    if (!s.sure.empty() && !http && !s.others)
+      out.add(*c, c->at(), "http-on-tcp", "no server of Gateway " + s.sure[0]->name + " sees HTTP: no token is ever looked at", "it is for HTTP and HTTPS servers");
+  }
   std::map<std::tuple<std::string, Labels, std::string>, Served> known;
   for (const Config* c : k.world.of_kind("AuthorizationPolicy")) {
     std::string targets;

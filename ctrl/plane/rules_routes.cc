@@ -50,6 +50,13 @@ void check_match(Checker& c, const Node& m) {
     if (m[f]) check_regex(c, m[f], f);
   if (m["uri"]["prefix"] && m["uri"]["prefix"].str().empty())
     c.warn(m["uri"]["prefix"], "an empty prefix takes every path", "write prefix: / where that is meant");
+  const auto cased = [](const std::string& s, int (*other)(int)) { return std::ranges::any_of(s, [&](char ch) { return other(uint8_t(ch)) != 0; }); };
+  for (const char* op : {"exact", "prefix"}) {
+    if (const Node& v = m["method"][op]; cased(v.str(), std::islower))
+      c.warn(v, "methods are compared with their case: '" + v.str() + "' is not '" + upper(v.str()) + "'", "write " + upper(v.str()));
+    if (const Node& v = m["scheme"][op]; cased(v.str(), std::isupper))
+      c.warn(v, "a scheme is in lower case: '" + v.str() + "' never matches", "write http or https");
+  }
   for (const char* f : {"headers", "withoutHeaders", "queryParams"})
     for (size_t i = 0; i < m[f].keys.size(); i++) {
       if (m[f].keys[i].text.empty()) c.refuse(m[f].keys[i], std::string(f) + ": the name cannot be empty", "write name: {exact: value}");

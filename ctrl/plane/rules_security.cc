@@ -36,6 +36,8 @@ void check_values(Checker& c, const Node& list, const std::string& field) {
     else if (port && (s.size() > 5 || !std::ranges::all_of(s, [](char ch) { return ch >= '0' && ch <= '9'; }) || std::stoi(s) > 65535 ||
                       std::stoi(s) < 1))
       c.refuse(v, "bad port " + s, "a number in the range 1..65535");
+    else if ((field == "principals" || field == "notPrincipals" || field == "source.principal") && s.starts_with("spiffe://"))
+      c.warn(v, "a principal is written without spiffe://: '" + s + "' never matches", "write " + s.substr(9));
     else if (field.ends_with("ethods") && std::ranges::any_of(s, [](char ch) { return ch >= 'a' && ch <= 'z'; }))
       c.warn(v, "methods are compared with their case: '" + s + "' is not '" + upper(s) + "'", "write " + upper(s));
     else if (field.ends_with("aths") && s.find_first_of("{}") != std::string::npos) {

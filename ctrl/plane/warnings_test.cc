@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 #include <fstream>
 
 #include "ctrl/plane/condition.h"
@@ -154,9 +154,9 @@ TEST(Reach, TenThousandRoutesOfOneHostAreComparedInTime) {
   for (int i = 0; i < 10'000; i++)
     matches.push_back("[{uri: {prefix: /}, headers: {x-tenant: {exact: t" + std::to_string(i) + "}}, method: {exact: GET}}]");
   matches.push_back("[{headers: {x-tenant: {exact: t77}}, method: {exact: GET}}]");
-  const auto began = std::chrono::steady_clock::now();
+  const std::clock_t began = std::clock();  // of this process: the machine may be busy
   EXPECT_EQ(routes(matches), "unreachable-route spec.http[10000]\n");
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(10));
+  EXPECT_LT(double(std::clock() - began) / CLOCKS_PER_SEC, 8);
 }
 
 TEST(Hosts, AHostThatNoGatewayServes) {
@@ -273,6 +273,11 @@ TEST(Policies, HttpFieldsOnATcpPort) {
             "http-on-tcp spec.rules[0].from[0].source.requestPrincipals\n");
   EXPECT_EQ(rules_of(kEdge + policy("{rules: [{when: [{key: 'request.headers[x]', values: [a]}, {key: destination.port, values: ['9000']}]}]}")),
             "http-on-tcp spec.rules[0].when[0].key\n");
+}
+
+TEST(Policies, APrincipalIsWrittenWithoutItsScheme) {
+  EXPECT_EQ(rules_of(kEdge + policy("{rules: [{from: [{source: {principals: ['spiffe://cluster.local/ns/a/sa/b', 'cluster.local/ns/a/sa/b']}}]}]}")),
+            "invalid spec.rules[0].from[0].source.principals[0]\n");
 }
 
 using Op = TextCondition::Op;

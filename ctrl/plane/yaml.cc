@@ -227,7 +227,7 @@ std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, si
   while (fy_document* doc = fy_parse_load_document(parser.get())) {
     Node root = w.walk(fy_document_root(doc), source.first_line, 1, 0);
     fy_parse_document_destroy(parser.get(), doc);
-    if (!root.null()) documents.push_back(std::move(root));
+    if (!root.null() && !w.stopped) documents.push_back(std::move(root));
     if (w.stopped) break;
   }
   if (nodes != nullptr) *nodes = w.nodes;
