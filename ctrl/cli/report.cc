@@ -14,14 +14,7 @@ const char* level(const Issue& i) { return i.severity == Severity::kError ? "err
 
 std::string rule(const Issue& i) { return i.rule.empty() ? "invalid" : i.rule; }
 
-// Columns of SARIF and of GitHub count characters, ours bytes: of UTF-8 those that begin one.
-uint32_t characters(const std::string& line, uint32_t bytes) {
-  uint32_t n = bytes;
-  for (uint32_t i = 0; i < bytes && i < line.size(); i++) n -= (uint8_t(line[i]) & 0xc0) == 0x80;
-  return n;
-}
-uint32_t column(const Issue& i) { return characters(i.source_line, i.column - 1) + 1; }
-uint32_t end_column(const Issue& i) { return std::max(column(i) + 1, characters(i.source_line, i.column - 1 + i.width) + 1); }
+uint32_t end_column(const Issue& i) { return i.column + std::max(i.width, 1u); }
 
 std::string whole_message(const Issue& i) {
   std::string out = i.message;
@@ -82,7 +75,7 @@ std::string sarif_text(const std::vector<Issue>& issues) {
   n = 0;
   for (const Issue& i : issues) {
     if (n++ == kSarifResultsMax) break;
-    const Object region{{"startLine", i.line}, {"startColumn", column(i)}, {"endLine", i.line}, {"endColumn", end_column(i)}};
+    const Object region{{"startLine", i.line}, {"startColumn", i.column}, {"endLine", i.line}, {"endColumn", end_column(i)}};
     const Object place{{"physicalLocation", Object{{"artifactLocation", Object{{"uri", uri_of(i.file)}}}, {"region", region}}}};
     results.add(Object{{"ruleId", rule(i)},
                        {"ruleIndex", rules[rule(i)]},
@@ -115,7 +108,7 @@ std::string github_text(const std::vector<Issue>& issues) {
   std::string out;
   for (const Issue& i : issues)
     out += std::string("::") + level(i) + " file=" + escaped(shown_path(i.file), true) + ",line=" + std::to_string(i.line) +
-           ",col=" + std::to_string(column(i)) + ",endColumn=" + std::to_string(end_column(i)) + ",title=" + escaped(rule(i), true) +
+           ",col=" + std::to_string(i.column) + ",endColumn=" + std::to_string(end_column(i)) + ",title=" + escaped(rule(i), true) +
            "::" + escaped(whole_message(i), false) + "\n";
   return out;
 }

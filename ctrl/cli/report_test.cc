@@ -26,7 +26,7 @@ TEST(Report, JsonHasTwoLists) {
 TEST(Report, GithubCommandsAreEscaped) {
   EXPECT_EQ(report(Format::kGithub, {kWarning, kError}, 2),
             "::error file=z.yaml,line=2,col=1,endColumn=5,title=invalid::unknown kind Gatewya\n"
-            "::warning file=a dir/routes.yaml,line=7,col=4,endColumn=7,title=unreachable-route::100%25 of it%0Ais, well: dead; field spec.http[1] of "
+            "::warning file=a dir/routes.yaml,line=7,col=5,endColumn=8,title=unreachable-route::100%25 of it%0Ais, well: dead; field spec.http[1] of "
             "VirtualService shop/v; remedy: remove it\n");
 }
 
@@ -34,7 +34,7 @@ TEST(Report, SarifHasARuleForEachResult) {
   const std::string t = report(Format::kSarif, {kWarning, kError}, 2);
   for (const char* part :
        {"\"version\":\"2.1.0\"", "\"id\":\"unreachable-route\"", "\"ruleId\":\"unreachable-route\",\"ruleIndex\":1,\"level\":\"warning\"",
-        "\"uri\":\"a%20dir/routes.yaml\"", "\"region\":{\"startLine\":7,\"startColumn\":4,\"endLine\":7,\"endColumn\":7}",
+        "\"uri\":\"a%20dir/routes.yaml\"", "\"region\":{\"startLine\":7,\"startColumn\":5,\"endLine\":7,\"endColumn\":8}",
         "\"ruleId\":\"invalid\",\"ruleIndex\":0,\"level\":\"error\"", "\"columnKind\":\"unicodeCodePoints\""})
     EXPECT_NE(t.find(part), t.npos) << part << "\n" << t;
 }

@@ -63,6 +63,13 @@ TEST(Check, ADuplicateKeyNamesBothLines) {
   EXPECT_EQ(i[0].line, 9u);
 }
 
+TEST(Check, TheCaretCountsCharacters) {
+  const auto i = issues_of(kHead + "  servers: [{port: {number: 80, name: \"äöü\", protocol: HTTQ}, hosts: [\"*\"]}]\n");
+  ASSERT_FALSE(i.empty());
+  EXPECT_EQ(i[0].column, 56u);
+  EXPECT_NE(render(i[0]).find("\n  " + std::string(55, ' ') + "^~~~\n"), std::string::npos) << render(i[0]);
+}
+
 TEST(Check, OneFieldInTwoSpellingsIsThereTwice) {
   const auto i = issues_of(
       "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: n}\nspec:\n  hosts: [a.example.com]\n  http:\n"

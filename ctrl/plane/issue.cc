@@ -32,7 +32,12 @@ std::string render(const Issue& i) {
   std::string out = i.place() + (i.severity == Severity::kError ? ": error: " : ": warning: ") + i.message + "\n";
   if (!i.source_line.empty()) {
     out += "  " + i.source_line + "\n  ";
-    for (uint32_t c = 1; c < i.column && c <= i.source_line.size(); c++) out += i.source_line[c - 1] == '\t' ? '\t' : ' ';
+    uint32_t column = 0;
+    for (const char c : i.source_line) {
+      if ((uint8_t(c) & 0xc0) == 0x80) continue;  // of a character of UTF-8 the rest
+      if (++column >= i.column) break;
+      out += c == '\t' ? '\t' : ' ';
+    }
     out += "^" + std::string(std::min<size_t>(i.width > 0 ? i.width - 1 : 0, 80), '~') + "\n";
   }
   if (!i.field.empty() || !i.object.empty())

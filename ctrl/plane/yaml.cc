@@ -36,7 +36,8 @@ struct Walk {
     n.plain = fy_node_get_style(f) == FYNS_PLAIN;
     // The mark of a quoted scalar stands behind its quote.
     if (s != nullptr) n.text.assign(s, length);
-    n.width = uint32_t(std::max<size_t>(1, n.text.find('\n') == std::string::npos ? n.text.size() : 1));
+    const auto begins = [](char c) { return (uint8_t(c) & 0xc0) != 0x80; };  // of UTF-8: a character, as libfyaml's columns count them
+    n.width = uint32_t(std::max<long>(1, n.text.find('\n') == std::string::npos ? std::ranges::count_if(n.text, begins) : 1));
     const bool null = n.plain && (n.text.empty() || n.text == "~" || n.text == "null");
     n.kind = null ? Node::Kind::kNull : Node::Kind::kScalar;
   }
@@ -227,6 +228,7 @@ std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, si
   while (fy_document* doc = fy_parse_load_document(parser.get())) {
     Node root = w.walk(fy_document_root(doc), source.first_line, 1, 0);
     fy_parse_document_destroy(parser.get(), doc);
+    // A document that is beyond a limit is not there: one error is enough.
     if (!root.null() && !w.stopped) documents.push_back(std::move(root));
     if (w.stopped) break;
   }

@@ -43,8 +43,7 @@ Issue issue_at(const Node& n, std::string message, std::string remedy = {}, Seve
 // The same value, wherever it stands.
 bool same_content(const Node& a, const Node& b);
 
-// The documents of one source; empty ones are left out. Issues are appended; what could be read is returned all the same, but a
-// document that is beyond a limit. `nodes` is what
+// The documents of one source; empty ones are left out. Issues are appended; what could be read is returned all the same. `nodes` is what
 // other parts of the same file have of kYamlNodesMax; those of this one are added.
 std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, size_t* nodes = nullptr);
 
