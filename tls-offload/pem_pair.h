@@ -3,15 +3,28 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <expected>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace sluice::tls {
 
 // Why the two PEM texts are no pair, in the words of Go's crypto/tls (Istio's status says them), or nothing. An encrypted key is no key.
 std::optional<std::string> pair_error(const std::string& certificate_pem, const std::string& key_pem);
 bool begins_with_certificate(const std::string& pem);  // other text before it is passed over
+
+// What a certificate says to those who only look: for whom and for how long.
+struct PemCertificate {
+  std::string subject;           // RFC 2253
+  std::vector<std::string> dns;  // SANs without a NUL byte
+  int64_t not_before_us = 0, not_after_us = 0;  // Unix microseconds
+};
+constexpr size_t kPemCertificatesMax = 512;
+// In the order of the text; other blocks are passed over. Error: no certificate, or one that does not parse.
+std::expected<std::vector<PemCertificate>, std::string> pem_certificates(const std::string& pem);
+
 std::array<uint8_t, 32> sha256(std::string_view bytes);
 
 }  // namespace sluice::tls

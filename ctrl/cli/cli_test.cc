@@ -98,7 +98,7 @@ TEST_F(Sluicectl, CheckPointsAtWhatIsWrongAndExitsOne) {
   std::ofstream(dir / "gateway.yaml")
       << "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: shop}\nspec:\n  selektor: {a: b}\n"
          "  servers:\n  - port: {number: 80, name: http, protocol: HTTP}\n    hosts: [a.example.com]\n";
-  EXPECT_EQ(check(dir.string(), {}, streams), kFailed);
+  EXPECT_EQ(check({.dir = dir.string(), .mesh = {}}, streams), kFailed);
   EXPECT_NE(err.str().find("gateway.yaml:5:3: error: unknown field spec.selektor; did you mean 'selector'?"), std::string::npos)
       << err.str();
   EXPECT_NE(err.str().find("  ^~~~~~~~"), std::string::npos) << err.str();
@@ -108,10 +108,31 @@ TEST_F(Sluicectl, CheckPointsAtWhatIsWrongAndExitsOne) {
 }
 
 TEST_F(Sluicectl, CheckOfTheDemoIsGood) {
-  EXPECT_EQ(
-      check(std::string(SLUICE_SOURCE_ROOT) + "/configs/demo/istio", std::string(SLUICE_SOURCE_ROOT) + "/configs/demo/mesh.yaml", streams),
-      kOk)
-      << err.str();
+  const std::string demo = std::string(SLUICE_SOURCE_ROOT) + "/configs/demo/";
+  EXPECT_EQ(check({.dir = demo + "istio", .mesh = demo + "mesh.yaml", .warnings_as_errors = true}, streams), kOk) << err.str();
+}
+
+TEST_F(Sluicectl, CheckWritesWhatMachinesRead) {
+  std::ofstream(dir / "v.yaml") << "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec:\n"
+                                   "  hosts: [a.example.com]\n  gateways: [none]\n  http: [{directResponse: {status: 200}}]\n";
+  const std::string v = (dir / "v.yaml").string();
+  EXPECT_EQ(check({.dir = v, .mesh = {}}, streams), kOk) << "a warning is no error";
+  EXPECT_EQ(check({.dir = v, .mesh = {}, .warnings_as_errors = true}, streams), kFailed);
+  for (const auto& [format, begins] : {std::pair("json", "{\"objects\":1,\"errors\":[],\"warnings\":[{\"file\":"),
+                                       std::pair("sarif", "{\"$schema\":\"https://json.schemastore.org/sarif-2.1.0.json\",\"version\":\"2.1.0\""),
+                                       std::pair("github", "::warning file=")}) {
+    out.str(""), err.str("");
+    EXPECT_EQ(check({.dir = v, .mesh = {}, .format = *format_of(format)}, streams), kOk);
+    EXPECT_TRUE(out.str().starts_with(begins)) << out.str();
+    EXPECT_EQ(err.str(), "");
+    EXPECT_EQ(run("check --output " + std::string(format) + " " + v), kOk);
+    EXPECT_EQ(run("check --warnings-as-errors --output " + std::string(format) + " - < " + v), kFailed);
+  }
+  EXPECT_EQ(run("check --output xml " + v), kUsage);
+  EXPECT_EQ(run("check --gateway nonsense " + v), kUsage);
+  EXPECT_EQ(run("check"), kUsage);
+  EXPECT_EQ(run("check --gateway istio=edge,app=x " + v), kOk);
+  EXPECT_EQ(run("check --help"), kOk);
 }
 
 struct Explain : Sluicectl {

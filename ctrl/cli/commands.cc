@@ -1,6 +1,7 @@
 #include "ctrl/cli/commands.h"
 
 #include <algorithm>
+#include <fstream>
 #include <iostream>
 #include <sstream>
 
@@ -73,20 +74,31 @@ int nodes(const std::string& socket, bool json, Streams s) {
   return state != r->headers.end() && state->second == "refused" ? kSecurityRefused : kOk;
 }
 
-int check(const std::string& dir, const std::string& mesh, Streams s) {
+int check(const CheckCommand& c, Streams s) {
   plane::Loaded l;
-  if (dir == "-") {
-    std::ostringstream text;
-    text << std::cin.rdbuf();
-    l = plane::load_text(text.str(), "stdin");
+  if (c.dir == "-") {
+    std::string text(plane::kYamlBytesMax + 1, '\0'), mesh;
+    std::cin.read(text.data(), std::streamsize(text.size()));
+    text.resize(size_t(std::cin.gcount()));
+    if (!c.mesh.empty()) {
+      std::ostringstream whole;
+      if (std::ifstream in(c.mesh); in) whole << in.rdbuf();
+      else {
+        s.err << "sluicectl: " << c.mesh << " cannot be read\n";
+        return kFailed;
+      }
+      mesh = whole.str();
+    }
+    l = plane::load_text(std::move(text), "stdin", std::move(mesh), c.options);
   } else {
-    l = plane::load_directory(dir, mesh);
+    l = plane::load_directory(c.dir, c.mesh, c.options);
   }
   plane::check_patches(l);
-  s.err << plane::render(l.issues);
-  const auto errors = size_t(std::ranges::count_if(l.issues, [](const plane::Issue& i) { return i.severity == plane::Severity::kError; }));
-  s.out << l.world.written() << " objects, " << errors << " errors, " << l.issues.size() - errors << " warnings\n";
-  return errors == 0 ? kOk : kFailed;
+  plane::sort(l.issues);
+  const size_t errors = plane::errors_in(l.issues), warnings = l.issues.size() - errors;
+  (c.format == Format::kText ? s.err : s.out) << report(c.format, std::move(l.issues), l.world.written());
+  if (c.format == Format::kText) s.out << l.world.written() << " objects, " << errors << " errors, " << warnings << " warnings\n";
+  return errors == 0 && (warnings == 0 || !c.warnings_as_errors) ? kOk : kFailed;
 }
 
 int explain(const std::string& socket, const explain::Question& question, const OfflineOptions& directory, bool json, Streams s) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ctrl/cli/offline.h"
+#include "ctrl/cli/report.h"
 
 namespace sluice::cli {
 
@@ -29,8 +30,14 @@ int nodes(const std::string& socket, bool json, Streams s);
 int print(const std::string& socket, const std::string& method, const std::string& target, Streams s);
 
 // Everything that is wrong or leads nowhere in a folder (or file) of Istio YAML, "-" for stdin. kFailed if there is an error; warnings
-// alone are kOk.
-int check(const std::string& dir, const std::string& mesh, Streams s);
+// alone are kOk, unless they count as errors. kText: the issues are on `err`, their number on `out`; the other formats are all on `out`.
+struct CheckCommand {
+  std::string dir, mesh;
+  Format format = Format::kText;
+  bool warnings_as_errors = false;
+  plane::CheckOptions options = {};
+};
+int check(const CheckCommand& c, Streams s);
 
 // What would become of a request: asked of the gateway's running tables, or of a directory (directory.dir not empty) with the places in its
 // YAML.

@@ -2,6 +2,7 @@
 // Istio YAML and needs no gateway.
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <sstream>
 
 #include "ctrl/cli/commands.h"
 
@@ -58,7 +59,39 @@ int main(int argc, char** argv) {
       app.add_subcommand("check", "everything that is wrong with a folder of Istio YAML, at its place; no gateway is asked");
   check_command->add_option("dir", folder, "the folder, a file, or - for stdin")->required();
   check_command->add_option("--mesh", mesh, "MeshConfig, a file");
-  check_command->callback([&] { code = check(folder, mesh, streams); });
+  CheckCommand checked;
+  std::string format = "text";
+  std::vector<std::string> gateways;
+  check_command->add_option("-o,--output", format, "text: for people, on stderr; json; sarif: 2.1.0; github: workflow commands")
+      ->check(CLI::IsMember({"text", "json", "sarif", "github"}))
+      ->capture_default_str();
+  check_command->add_flag("--warnings-as-errors", checked.warnings_as_errors, "exit with 1 if there is a warning");
+  check_command->add_option("--gateway", gateways,
+                            "labels of a gateway that runs, KEY=VALUE,KEY=VALUE; may be repeated; selectors that select none of them are "
+                            "told, too");
+  check_command->add_option("--secrets", checked.options.secrets_dir,
+                            "a copy of the gateways' secrets.dir: certificates that the folder names are looked at there");
+  check_command->footer(
+      "An error is what sluice-control refuses to serve; a warning is what it serves though it leads nowhere: unreachable routes, hosts "
+      "that no Gateway serves, services, subsets and ports that are not there, selectors and policies that match nothing, HTTP fields "
+      "of a policy on a TCP port, certificates that have ended or are for other hosts.\n"
+      "Exit codes: 0 no error; 1 an error, or a warning with --warnings-as-errors, or nothing to read; 2 wrong usage.");
+  check_command->callback([&] {
+    checked.dir = folder, checked.mesh = mesh, checked.format = *format_of(format);
+    for (const std::string& g : gateways) {
+      auto& labels = checked.options.gateways.emplace_back();
+      std::istringstream words(g);
+      for (std::string l; std::getline(words, l, ',');) {
+        if (l.find('=') == l.npos) {
+          std::cerr << "sluicectl: --gateway " << g << ": KEY=VALUE,KEY=VALUE is expected\n";
+          code = kUsage;
+          return;
+        }
+        labels[l.substr(0, l.find('='))] = l.substr(l.find('=') + 1);
+      }
+    }
+    code = check(checked, streams);
+  });
 
   sluice::explain::Question question;
   OfflineOptions directory;

@@ -26,7 +26,8 @@ TEST(Check, AMisspeltFieldIsPointedAtWithTheNearestName) {
   EXPECT_EQ(i[0].place(), "f.yaml:7:5");
   EXPECT_EQ(i[0].message, "unknown field spec.servers[0].hots; did you mean 'hosts'?");
   EXPECT_EQ(render(i[0]),
-            "f.yaml:7:5: error: unknown field spec.servers[0].hots; did you mean 'hosts'?\n      hots: [a.example.com]\n      ^~~~\n");
+            "f.yaml:7:5: error: unknown field spec.servers[0].hots; did you mean 'hosts'?\n      hots: [a.example.com]\n      ^~~~\n"
+            "  field: spec.servers[0].hots of Gateway shop/g\n  remedy: write hosts\n");
 }
 
 TEST(Check, AllProblemsComeAtOnceFromAllDocuments) {
@@ -62,6 +63,22 @@ TEST(Check, ADuplicateKeyNamesBothLines) {
   EXPECT_EQ(i[0].line, 9u);
 }
 
+TEST(Check, TheCaretCountsCharacters) {
+  const auto i = issues_of(kHead + "  servers: [{port: {number: 80, name: \"äöü\", protocol: HTTQ}, hosts: [\"*\"]}]\n");
+  ASSERT_FALSE(i.empty());
+  EXPECT_EQ(i[0].column, 56u);
+  EXPECT_NE(render(i[0]).find("\n  " + std::string(55, ' ') + "^~~~\n"), std::string::npos) << render(i[0]);
+}
+
+TEST(Check, OneFieldInTwoSpellingsIsThereTwice) {
+  const auto i = issues_of(
+      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: n}\nspec:\n  hosts: [a.example.com]\n  http:\n"
+      "  - directResponse: {status: 200}\n    direct_response: {status: 404}\n");
+  ASSERT_FALSE(i.empty());
+  EXPECT_EQ(i[0].message, "'directResponse' is there twice (first in line 7), spelt in two ways");
+  EXPECT_EQ(i[0].line, 8u);
+}
+
 TEST(Check, TwoObjectsOfOneNameAreRefused) {
   const auto i = issues_of(kGood + "---\n" + kGood);
   ASSERT_EQ(i.size(), 1u) << render(i);
@@ -84,6 +101,8 @@ TEST(Check, DanglingReferencesAreWarningsAndDoNotRefuse) {
   ASSERT_EQ(i.size(), 2u) << render(i);
   EXPECT_FALSE(has_errors(i));
   EXPECT_EQ(i[0].message, "there is no Gateway shop/gg");
+  EXPECT_EQ(i[0].field, "spec.gateways[0]");
+  EXPECT_EQ(i[0].object, "VirtualService shop/v");
 }
 
 TEST(Yaml, AliasBombsAndDepthEndInOneError) {

@@ -105,7 +105,9 @@ std::shared_ptr<const Directory::Parts> Directory::parse(std::string shown, std:
       continue;
     }
     auto part = std::make_shared<Part>();
-    part->source = std::make_shared<const Source>(Source{shown, std::move(piece), cuts[i].second});
+    Source source{shown, std::move(piece), cuts[i].second};
+    index_lines(source);
+    part->source = std::make_shared<const Source>(std::move(source));
     const size_t nodes_before = nodes;
     for (Node& d : load_yaml(*part->source, part->issues, &nodes)) {
       const auto c = read_object(std::move(d), part->source, part->issues);
@@ -179,6 +181,7 @@ void Directory::look_at_all(const std::set<fs::path>& again, std::set<fs::path>&
   }
   std::vector<fs::path> found;
   for (auto it = fs::recursive_directory_iterator(root_, e); !e && it != fs::recursive_directory_iterator(); it.increment(e)) {
+    if (it->path().filename().string().starts_with('.')) it.disable_recursion_pending();  // a mounted ConfigMap's ..data
     if (!is_yaml(it->path())) continue;
     found.push_back(it->path());
     if (found.size() > kFilesMax) {
@@ -265,8 +268,10 @@ Loaded Directory::finish() {
   for (const std::string& name : twice_) {
     auto list = by_name_[name];
     std::ranges::sort(list, {}, [](const Config* c) { return std::tie(c->at().source->file, c->at().line); });
-    for (size_t i = 1; i < list.size(); i++)
+    for (size_t i = 1; i < list.size(); i++) {
       out.issues.push_back(issue_at(list[i]->at(), name + " is there twice", "the other is at " + issue_at(list[0]->at(), "").place()));
+      name_fields(list[i]->document, std::span(&out.issues.back(), 1), "duplicate-object");
+    }
   }
   if (shape_changed_) world_.shape = next_id();
   out.world = world_;
@@ -301,7 +306,7 @@ void Directory::derive(const std::shared_ptr<const void>& sources) {
   adopt(translate_gateway_api(world));
 }
 
-Loaded load_text(std::string text, std::string file, std::string mesh) {
+Loaded load_text(std::string text, std::string file, std::string mesh, const CheckOptions& options) {
   Directory d(file);
   d.root_ = file, d.shape_changed_ = true;
   if (!mesh.empty()) {
@@ -311,7 +316,7 @@ Loaded load_text(std::string text, std::string file, std::string mesh) {
   }
   d.put(file, d.parse(file, std::move(text), nullptr));
   Loaded l = d.finish();
-  if (!has_errors(l.issues)) check_references(l.world, l.issues);
+  if (!has_errors(l.issues)) check_references(l.world, l.issues, options);
   sort(l.issues);
   return l;
 }

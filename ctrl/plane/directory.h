@@ -39,7 +39,7 @@ class Directory {
   Loaded finish();  // what was put takes effect
   void derive(const std::shared_ptr<const void>& sources);
   std::shared_ptr<const Parts> parse(std::string shown, std::string text, const Parts* before);
-  friend Loaded load_text(std::string, std::string, std::string);
+  friend Loaded load_text(std::string, std::string, std::string, const CheckOptions&);
 
   const std::filesystem::path dir_, mesh_file_;
   std::filesystem::path root_;

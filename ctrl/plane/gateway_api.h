@@ -22,7 +22,7 @@ inline constexpr std::string_view kKubernetesGateway = "KubernetesGateway";
 // Whether the document is one of these kinds, by its apiVersion's group.
 bool is_gateway_api(const Node& document);
 // As read_object (object.h) does for Istio's kinds.
-std::shared_ptr<Config> read_gateway_api(Node document, std::vector<Issue>& issues);
+std::shared_ptr<Config> read_gateway_api(Node&& document, std::vector<Issue>& issues);
 
 // What Istio makes of Services (ServiceEntries), and then of the Gateway API objects of a world that has them; `warnings` are the
 // conditions that are not as wished, at their places. Configs without id and order: those are Directory's to give.

@@ -35,7 +35,7 @@ struct Route {
   std::string_view kind() const { return object.kind; }
   const Node& spec() const { return object.spec(); }
   void warn(const Node& at, const std::string& message) const {
-    out.result.warnings.push_back(issue_at(at, message, "", Severity::kWarning));
+    out.result.warnings.push_back(issue_at(at, message, "see the object's conditions (sluicectl status)", Severity::kWarning));
   }
 };
 

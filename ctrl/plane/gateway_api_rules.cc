@@ -312,7 +312,7 @@ bool is_gateway_api(const Node& document) {
   return kind != "Gateway" && std::ranges::any_of(kinds(), [&](const Kind& k) { return k.kind == kind; });
 }
 
-std::shared_ptr<Config> read_gateway_api(Node document, std::vector<Issue>& issues) {
+std::shared_ptr<Config> read_gateway_api(Node&& document, std::vector<Issue>& issues) {
   Checker check_all{issues};
   const std::string kind = document["kind"].text;
   const Node& at = document["kind"].null() ? document : document["kind"];
@@ -368,6 +368,7 @@ std::shared_ptr<Config> read_gateway_api(Node document, std::vector<Issue>& issu
   if (!read && group == known->group) {
     check_all.warn(c.document["apiVersion"], "Istio 1.29 reads " + kind + " of " + wanted + " only: this object has no effect",
                    "write " + wanted);
+    document = std::move(c.document);
     return nullptr;
   }
   return made;

@@ -29,17 +29,6 @@ std::string base64_decoded(std::string_view s) {
   return out;
 }
 
-// A Secret's or ConfigMap's keys with their values.
-std::map<std::string, std::string> data_of(const Config& c) {
-  std::map<std::string, std::string> out;
-  const bool secret = c.kind == "Secret";
-  const Node& data = c.document["data"];
-  for (size_t i = 0; i < data.keys.size(); i++) out[data.keys[i].text] = secret ? base64_decoded(data.items[i].text) : data.items[i].text;
-  const Node& text = c.document[secret ? "stringData" : "binaryData"];
-  for (size_t i = 0; i < text.keys.size(); i++) out[text.keys[i].text] = secret ? text.items[i].text : base64_decoded(text.items[i].text);
-  return out;
-}
-
 // Istio names at most three of the keys that are there.
 std::string key_names(const std::map<std::string, std::string>& data) {
   std::string out;
@@ -60,6 +49,16 @@ bool expression_matches(const Node& e, const std::map<std::string, std::string>&
 }
 
 }  // namespace
+
+std::map<std::string, std::string> data_of(const Config& c) {
+  std::map<std::string, std::string> out;
+  const bool secret = c.kind == "Secret";
+  const Node& data = c.document["data"];
+  for (size_t i = 0; i < data.keys.size(); i++) out[data.keys[i].text] = secret ? base64_decoded(data.items[i].text) : data.items[i].text;
+  const Node& text = c.document[secret ? "stringData" : "binaryData"];
+  for (size_t i = 0; i < text.keys.size(); i++) out[text.keys[i].text] = secret ? text.items[i].text : base64_decoded(text.items[i].text);
+  return out;
+}
 
 std::optional<ApiError> joined(std::optional<ApiError> a, const std::optional<ApiError>& b) {
   if (!a) return b;

@@ -69,6 +69,7 @@ struct ApiWorld {
 };
 
 // The certificate and key (or the root) of a Secret or ConfigMap as Istio takes them: the error is Istio's, or nothing.
+std::map<std::string, std::string> data_of(const Config& secret_or_map);  // its keys with their values
 std::optional<std::string> certificate_error(const Config& secret);
 std::optional<std::string> root_error(const Config& secret_or_map);
 bool root_is_pem(const Config& secret_or_map);

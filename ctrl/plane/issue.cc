@@ -5,13 +5,43 @@
 
 namespace sluice::plane {
 
+void index_lines(Source& s) {
+  constexpr size_t kLong = 16 << 10;
+  if (s.text.size() < kLong) return;
+  s.lines.push_back(0);
+  for (size_t at = 0; (at = s.text.find('\n', at)) != std::string::npos;) s.lines.push_back(uint32_t(++at));
+}
+
+std::string line_of(const Source& s, uint32_t line) {
+  size_t at = 0;
+  if (line < s.first_line) return {};
+  if (!s.lines.empty()) {
+    if (line - s.first_line >= s.lines.size()) return {};
+    at = s.lines[line - s.first_line];
+  } else {
+    for (uint32_t l = s.first_line; l < line; l++) {
+      at = s.text.find('\n', at);
+      if (at == std::string::npos) return {};
+      at++;
+    }
+  }
+  return s.text.substr(at, std::min<size_t>(s.text.find('\n', at) - at, 240));
+}
+
 std::string render(const Issue& i) {
   std::string out = i.place() + (i.severity == Severity::kError ? ": error: " : ": warning: ") + i.message + "\n";
   if (!i.source_line.empty()) {
     out += "  " + i.source_line + "\n  ";
-    for (uint32_t c = 1; c < i.column && c <= i.source_line.size(); c++) out += i.source_line[c - 1] == '\t' ? '\t' : ' ';
+    uint32_t column = 0;
+    for (const char c : i.source_line) {
+      if ((uint8_t(c) & 0xc0) == 0x80) continue;  // of a character of UTF-8 the rest
+      if (++column >= i.column) break;
+      out += c == '\t' ? '\t' : ' ';
+    }
     out += "^" + std::string(std::min<size_t>(i.width > 0 ? i.width - 1 : 0, 80), '~') + "\n";
   }
+  if (!i.field.empty() || !i.object.empty())
+    out += "  " + (i.field.empty() ? "in " : "field: " + i.field + (i.object.empty() ? "" : " of ")) + i.object + "\n";
   if (!i.remedy.empty()) out += "  remedy: " + i.remedy + "\n";
   return out;
 }
@@ -25,6 +55,7 @@ std::string render(const std::vector<Issue>& issues) {
 bool has_errors(const std::vector<Issue>& issues) {
   return std::ranges::any_of(issues, [](const Issue& i) { return i.severity == Severity::kError; });
 }
+size_t errors_in(const std::vector<Issue>& issues) { return size_t(std::ranges::count(issues, Severity::kError, &Issue::severity)); }
 
 void sort(std::vector<Issue>& issues) {
   std::ranges::stable_sort(issues, {}, [](const Issue& i) { return std::tie(i.file, i.line, i.column); });

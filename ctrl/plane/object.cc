@@ -19,16 +19,19 @@ constexpr std::pair<std::string_view, std::string_view> kKinds[] = {
     {"Telemetry", "telemetry.istio.io/"},         {"EnvoyFilter", "networking.istio.io/"}};
 constexpr std::string_view kLater[] = {"Sidecar", "WorkloadGroup", "ProxyConfig", "WasmPlugin"};
 
-std::shared_ptr<Config> read_istio(Node document, std::vector<Issue>& issues) {
+// Takes the document if it becomes an object.
+std::shared_ptr<Config> read_istio(Node&& document, std::vector<Issue>& issues) {
   if (document.kind != Node::Kind::kMapping) {
-    issues.push_back(issue_at(document, "a document must be a mapping with apiVersion, kind, metadata and spec"));
+    issues.push_back(issue_at(document, "a document must be a mapping with apiVersion, kind, metadata and spec",
+                              "begin documents with apiVersion: and part them with ---"));
     return nullptr;
   }
   static const std::vector<std::string_view> kTop = {"apiVersion", "kind", "metadata", "spec", "status"};
   for (const Node& key : document.keys)
     if (std::ranges::find(kTop, key.text) == kTop.end()) {
       const std::string near = nearest(key.text, kTop);
-      issues.push_back(issue_at(key, "unknown field " + key.text + (near.empty() ? "" : "; did you mean '" + near + "'?")));
+      issues.push_back(issue_at(key, "unknown field " + key.text + (near.empty() ? "" : "; did you mean '" + near + "'?"),
+                                near.empty() ? "fields of an object stand under spec" : "write " + near));
     }
   auto made = std::make_shared<Config>();
   Config& c = *made;
@@ -56,7 +59,8 @@ std::shared_ptr<Config> read_istio(Node document, std::vector<Issue>& issues) {
   const Node& metadata = document["metadata"];
   c.name = metadata["name"].str();
   c.ns = metadata["namespace"].null() ? "default" : metadata["namespace"].str();
-  if (c.name.empty()) issues.push_back(issue_at(metadata.null() ? document : metadata, c.kind + " without metadata.name"));
+  if (c.name.empty()) issues.push_back(issue_at(metadata.null() ? document : metadata, c.kind + " without metadata.name",
+                              "add metadata: {name: ..., namespace: ...}"));
   const size_t before = issues.size();
   for (size_t i = 0; i < document.keys.size(); i++)
     if (document.keys[i].text == "spec") check_schema(document.items[i], c.kind, "spec", issues);
@@ -75,14 +79,20 @@ void settle(Config& c) {
 }
 
 std::shared_ptr<Config> read_object(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {
+  const size_t before = issues.size();
   auto c = is_gateway_api(document) ? read_gateway_api(std::move(document), issues) : read_istio(std::move(document), issues);
+  name_fields(c != nullptr ? c->document : document, std::span(issues).subspan(before), "invalid");
+  for (size_t i = before; i < issues.size(); i++)  // the API's own messages say what is wanted
+    if (issues[i].remedy.empty()) issues[i].remedy = "see docs/gateway-api.md, or the reference of the kind, for what the field may be";
   if (c != nullptr) settle(*c), c->source = std::move(source);
   return c;
 }
 
 Mesh read_mesh(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {
   Mesh m;
+  const size_t before = issues.size();
   check_schema(document, "MeshConfig", "", issues);
+  name_fields(document, std::span(issues).subspan(before), "invalid");
   if (document["accessLogFile"]) m.access_log_file = document["accessLogFile"].str();
   if (document["accessLogFormat"]) m.access_log_format = document["accessLogFormat"].str();
   if (document["trustDomain"]) m.trust_domain = document["trustDomain"].str();

@@ -226,12 +226,15 @@ std::expected<Resources, std::string> to_resources(const Answer& a, const Resour
 }
 
 void check_patches(Loaded& l) {
-  for (const Config* c : l.world.of_kind("EnvoyFilter"))
+  for (const Config* c : l.world.of_kind("EnvoyFilter")) {
+    const size_t before = l.issues.size();
     for (const Node& p : c->spec()["configPatches"].items) {
       const Node& value = p["patch"]["value"];
       const std::string wrong = wrong_value({p["applyTo"].str(), p["patch"]["operation"].str(), {}, json_of(value)});
-      if (!wrong.empty()) l.issues.push_back(issue_at(value, "the value is no " + p["applyTo"].str() + ": " + wrong));
+      if (!wrong.empty()) l.issues.push_back(issue_at(value, "the value is no " + p["applyTo"].str() + ": " + wrong, "compare with Envoy's reference of that type"));
     }
+    name_fields(c->document, std::span(l.issues).subspan(before), "invalid");
+  }
 }
 
 std::string to_json(std::string_view type, const std::string& value) {

@@ -43,7 +43,7 @@ bool valid_cidr(const std::string& s) {
 void check_regex(Checker& c, const Node& match, const std::string& what) {
   const Node& r = match["regex"];
   if (match["exact"].null() + match["prefix"].null() + r.null() < 2)
-    c.refuse(match, what + ": only one of exact, prefix and regex can be set");
+    c.refuse(match, what + ": only one of exact, prefix and regex can be set", "keep one");
   if (r.null() || r.str() == "*") return;
   const re2::RE2 compiled(r.str(), re2::RE2::Quiet);
   if (!compiled.ok())
@@ -51,12 +51,12 @@ void check_regex(Checker& c, const Node& match, const std::string& what) {
 }
 
 void check_duration(Checker& c, const Node& d, const std::string& what, int64_t least_ns) {
-  if (d && *parse_duration(d.str()) < least_ns) c.refuse(d, what + ": the duration must be at least 1ms");
+  if (d && *parse_duration(d.str()) < least_ns) c.refuse(d, what + ": the duration must be at least 1ms", "for example 3s, 250ms, 1h30m");
 }
 void check_percent(Checker& c, const Node& p, const std::string& what) {
   const Node& v = p["value"];
   if (v && (v.number() < 0 || v.number() > 100 || (v.number() > 0 && v.number() < 0.0001)))
-    c.refuse(v, what + ": the percentage must be 0, or from 0.0001 to 100");
+    c.refuse(v, what + ": the percentage must be 0, or from 0.0001 to 100", "for example {value: 10}");
 }
 
 void check_rules(const Config& config, std::vector<Issue>& issues) {

@@ -7,10 +7,10 @@ namespace sluice::plane {
 
 void check_gateway(Checker& c, const Config& g) {
   const Node& servers = g.spec()["servers"];
-  if (servers.items.empty()) return c.refuse(g.at(), "a gateway must have at least one server");
+  if (servers.items.empty()) return c.refuse(g.at(), "a gateway must have at least one server", "add spec.servers");
   std::set<std::string> names;
   for (const Node& v : g.spec()["selector"].items)
-    if (v.str().find('*') != std::string::npos) c.warn(v, "labels are compared as they stand: '*' is no wildcard here");
+    if (v.str().find('*') != std::string::npos) c.warn(v, "labels are compared as they stand: '*' is no wildcard here", "write the whole value, or leave the label out");
   if (g.spec()["selector"].null()) c.warn(g.at(), "without a selector this Gateway is served by every gateway", "add spec.selector");
   for (const Node& s : servers.items) {
     const Node &port = s["port"], &tls = s["tls"];
@@ -22,18 +22,19 @@ void check_gateway(Checker& c, const Config& g) {
                "protocol '" + port["protocol"].str() + "' is not known" + (near.empty() ? "" : "; did you mean '" + near + "'?"),
                "HTTP, HTTPS, TLS, TCP, HTTP2, GRPC or GRPC-WEB; MONGO and UDP are not translated");
     }
-    if (port["name"].str().empty()) c.refuse(port, "the port has no name");
+    if (port["name"].str().empty()) c.refuse(port, "the port has no name", "add name, for example http");
     else if (!names.insert(port["name"].str()).second)
-      c.refuse(port["name"], "the port name '" + port["name"].str() + "' is there twice; names must be unique within a gateway");
-    if (s["hosts"].items.empty()) c.refuse(s, "a server must have at least one host");
+      c.refuse(port["name"], "the port name '" + port["name"].str() + "' is there twice; names must be unique within a gateway",
+               "rename one of them");
+    if (s["hosts"].items.empty()) c.refuse(s, "a server must have at least one host", "add hosts: [shop.example.com], or [\"*\"]");
     for (const Node& h : s["hosts"].items) {
       const std::string& text = h.str();
       const size_t slash = text.find('/');
       const std::string ns = slash == std::string::npos ? "*" : text.substr(0, slash), name = text.substr(slash + 1);
       if (!valid_host(name)) c.refuse(h, "'" + text + "' is no host name", "for example shop.example.com, *.example.com, *, or ns/host");
-      if (ns != "*" && ns != "." && !valid_label(ns)) c.refuse(h, "'" + ns + "' is no namespace");
+      if (ns != "*" && ns != "." && !valid_label(ns)) c.refuse(h, "'" + ns + "' is no namespace", "before the / stands a namespace, . or *");
     }
-    if (s["bind"] && !valid_ip(s["bind"].str())) c.refuse(s["bind"], "'" + s["bind"].str() + "' is no IP address");
+    if (s["bind"] && !valid_ip(s["bind"].str())) c.refuse(s["bind"], "'" + s["bind"].str() + "' is no IP address", "for example 10.0.0.1, or leave it out");
     const bool needs_tls = protocol == "HTTPS" || protocol == "TLS";
     if (needs_tls && tls.null())
       c.refuse(s, "a server of protocol " + protocol + " needs tls settings",
@@ -42,7 +43,7 @@ void check_gateway(Checker& c, const Config& g) {
       c.refuse(tls, "a plain " + protocol + " server cannot have tls settings",
                "only httpsRedirect is possible; for TLS the protocol is HTTPS");
     if (!needs_tls || tls.null()) continue;
-    if (tls["httpsRedirect"].boolean()) c.refuse(tls["httpsRedirect"], "httpsRedirect is for plain HTTP servers");
+    if (tls["httpsRedirect"].boolean()) c.refuse(tls["httpsRedirect"], "httpsRedirect is for plain HTTP servers", "put it into the server of port 80");
     const std::string mode = tls["mode"].str();
     const bool credential = tls["credentialName"] || !tls["credentialNames"].items.empty();
     if (credential)
@@ -53,21 +54,23 @@ void check_gateway(Checker& c, const Config& g) {
         !credential && tls["tlsCertificates"].items.empty() && (mode == "SIMPLE" || mode == "MUTUAL" || mode == "OPTIONAL_MUTUAL");
     for (const Node& pair : tls["tlsCertificates"].items)
       if (pair["serverCertificate"].str().empty() || pair["privateKey"].str().empty())
-        c.refuse(pair, "a pair needs serverCertificate and privateKey");
+        c.refuse(pair, "a pair needs serverCertificate and privateKey", "add the other of the two");
     if (own && tls["serverCertificate"].null())
       c.refuse(tls, mode + " TLS requires a server certificate", "set serverCertificate to a PEM file");
     if (own && tls["privateKey"].null()) c.refuse(tls, mode + " TLS requires a private key", "set privateKey to a PEM file");
     if (!credential && (mode == "MUTUAL" || mode == "OPTIONAL_MUTUAL") && tls["caCertificates"].null())
       c.refuse(tls, mode + " TLS requires a client CA bundle", "set caCertificates to a PEM file");
     if (mode == "ISTIO_MUTUAL" && (tls["serverCertificate"] || tls["privateKey"] || tls["caCertificates"]))
-      c.refuse(tls, "ISTIO_MUTUAL uses the workload's identity and takes no files");
+      c.refuse(tls, "ISTIO_MUTUAL uses the workload's identity and takes no files", "remove them, or use mode MUTUAL");
     if (mode.ends_with("PASSTHROUGH") && tls["serverCertificate"])
-      c.refuse(tls["serverCertificate"], mode + " does not end the handshake and takes no certificate");
+      c.refuse(tls["serverCertificate"], mode + " does not end the handshake and takes no certificate", "remove it, or use mode SIMPLE");
     if (tls["minProtocolVersion"] && tls["maxProtocolVersion"].str().starts_with("TLSV") &&
         tls["minProtocolVersion"].str() > tls["maxProtocolVersion"].str() && tls["minProtocolVersion"].str() != "TLS_AUTO")
-      c.refuse(tls["minProtocolVersion"], "minProtocolVersion is above maxProtocolVersion");
+      c.refuse(tls["minProtocolVersion"], "minProtocolVersion is above maxProtocolVersion", "exchange the two");
     for (const Node& suite : tls["cipherSuites"].items)
-      if (!is_cipher_suite(suite.str())) c.refuse(suite, "'" + suite.str() + "' is no cipher suite that Istio knows");
+      if (!is_cipher_suite(suite.str()))
+        c.refuse(suite, "'" + suite.str() + "' is no cipher suite that Istio knows",
+                 "for example ECDHE-ECDSA-AES128-GCM-SHA256; those of TLS 1.3 cannot be chosen");
   }
 }
 

@@ -23,7 +23,7 @@ void check_jwks(Checker& c, const Node& jwks) {
     const auto needs = kNeeds.find(key["kty"].str());
     if (needs == kNeeds.end()) return c.refuse(jwks, "jwks: a key has the type '" + key["kty"].str() + "'", "kty is RSA, EC, OKP or oct");
     for (const char* field : needs->second)
-      if (key[field].str().empty()) return c.refuse(jwks, "jwks: a key of type " + needs->first + " has no '" + field + "'");
+      if (key[field].str().empty()) return c.refuse(jwks, "jwks: a key of type " + needs->first + " has no '" + field + "'", "take the issuer's key set as it is");
   }
 }
 
@@ -31,11 +31,13 @@ void check_values(Checker& c, const Node& list, const std::string& field) {
   const bool ip = field.ends_with("pBlocks") || field.ends_with(".ip"), port = field.ends_with("orts") || field == "destination.port";
   for (const Node& v : list.items) {
     const std::string& s = v.str();
-    if (s.empty()) c.refuse(v, "an empty value is not allowed in " + field);
-    else if (ip && !valid_cidr(s)) c.refuse(v, s + " is no IP address and no CIDR block");
+    if (s.empty()) c.refuse(v, "an empty value is not allowed in " + field, "write a value, * for any, or remove it");
+    else if (ip && !valid_cidr(s)) c.refuse(v, s + " is no IP address and no CIDR block", "for example 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32");
     else if (port && (s.size() > 5 || !std::ranges::all_of(s, [](char ch) { return ch >= '0' && ch <= '9'; }) || std::stoi(s) > 65535 ||
                       std::stoi(s) < 1))
       c.refuse(v, "bad port " + s, "a number in the range 1..65535");
+    else if ((field == "principals" || field == "notPrincipals" || field == "source.principal") && s.starts_with("spiffe://"))
+      c.warn(v, "a principal is written without spiffe://: '" + s + "' never matches", "write " + s.substr(9));
     else if (field.ends_with("ethods") && std::ranges::any_of(s, [](char ch) { return ch >= 'a' && ch <= 'z'; }))
       c.warn(v, "methods are compared with their case: '" + s + "' is not '" + upper(s) + "'", "write " + upper(s));
     else if (field.ends_with("aths") && s.find_first_of("{}") != std::string::npos) {
@@ -60,14 +62,14 @@ void check_values(Checker& c, const Node& list, const std::string& field) {
 void check_authorization(Checker& c, const Config& a) {
   const Node& s = a.spec();
   const std::string action = s["action"].str();
-  if (action == "CUSTOM" && s["provider"]["name"].str().empty()) c.refuse(s["action"], "`provider.name` must not be empty");
-  if (action != "CUSTOM" && s["provider"]) c.refuse(s["provider"], "a provider is for action CUSTOM");
+  if (action == "CUSTOM" && s["provider"]["name"].str().empty()) c.refuse(s["action"], "`provider.name` must not be empty", "add provider: {name: NAME}, one of MeshConfig's extensionProviders");
+  if (action != "CUSTOM" && s["provider"]) c.refuse(s["provider"], "a provider is for action CUSTOM", "write action: CUSTOM, or remove it");
   for (const Node& k : s["selector"]["matchLabels"].keys) {
-    if (k.text.empty()) c.refuse(k, "an empty key is not supported in a selector");
-    if (k.text.find('*') != std::string::npos) c.refuse(k, "a wildcard is not supported in a selector");
+    if (k.text.empty()) c.refuse(k, "an empty key is not supported in a selector", "write label: value");
+    if (k.text.find('*') != std::string::npos) c.refuse(k, "a wildcard is not supported in a selector", "write the whole label, or leave the selector out");
   }
   for (const Node& v : s["selector"]["matchLabels"].items)
-    if (v.str().find('*') != std::string::npos) c.refuse(v, "a wildcard is not supported in a selector");
+    if (v.str().find('*') != std::string::npos) c.refuse(v, "a wildcard is not supported in a selector", "write the whole value, or leave the label out");
   if ((action == "DENY" || action == "AUDIT") && s["rules"].items.empty())
     c.refuse(s["action"], action + " without rules is meaningless: it will never be triggered",
              "add an empty rule {} to trigger it for every request");
@@ -77,15 +79,16 @@ void check_authorization(Checker& c, const Config& a) {
         c.refuse(*r.key_of(part), std::string(part) + " is empty", "remove it or give it an element");
     for (const Node& f : r["from"].items) {
       const Node& src = f["source"];
-      if (src.keys.empty()) c.refuse(f, "`from.source` must not be empty");
+      if (src.keys.empty()) c.refuse(f, "`from.source` must not be empty", "give it principals, namespaces or ipBlocks, or remove it");
       for (size_t i = 0; i < src.keys.size(); i++) check_values(c, src.items[i], src.keys[i].text);
       if ((src["serviceAccounts"] || src["notServiceAccounts"]) &&
           (src["namespaces"] || src["notNamespaces"] || src["principals"] || src["notPrincipals"]))
-        c.refuse(src, "cannot set serviceAccounts with namespaces or principals");
+        c.refuse(src, "cannot set serviceAccounts with namespaces or principals",
+                 "keep one of them; a service account is NAMESPACE/NAME");
     }
     for (const Node& t : r["to"].items) {
       const Node& op = t["operation"];
-      if (op.keys.empty()) c.refuse(t, "`to.operation` must not be empty");
+      if (op.keys.empty()) c.refuse(t, "`to.operation` must not be empty", "give it hosts, methods, paths or ports, or remove it");
       for (size_t i = 0; i < op.keys.size(); i++) check_values(c, op.items[i], op.keys[i].text);
     }
     for (const Node& w : r["when"].items) {
@@ -104,7 +107,7 @@ void check_authorization(Checker& c, const Config& a) {
             "source.ip, remote.ip, source.namespace, source.principal, source.serviceAccount, destination.ip, destination.port or "
             "connection.sni");
       }
-      if (w["values"].items.empty() && w["notValues"].items.empty()) c.refuse(w, "at least one of values and notValues must be set");
+      if (w["values"].items.empty() && w["notValues"].items.empty()) c.refuse(w, "at least one of values and notValues must be set", "add values: [...]");
       for (const char* f : {"values", "notValues"}) check_values(c, w[f], key);
     }
   }
@@ -122,12 +125,12 @@ void check_peer_authentication(Checker& c, const Config& p) {
 
 void check_request_authentication(Checker& c, const Config& r) {
   for (const Node& rule : r.spec()["jwtRules"].items) {
-    if (rule["issuer"].str().empty()) c.refuse(rule, "the rule has no issuer");
+    if (rule["issuer"].str().empty()) c.refuse(rule, "the rule has no issuer", "add issuer, as the tokens' iss says it");
     for (const char* f : {"audiences", "fromParams", "fromCookies"})
       for (const Node& v : rule[f].items)
-        if (v.str().empty()) c.refuse(v, std::string(f) + ": an empty value is not allowed");
+        if (v.str().empty()) c.refuse(v, std::string(f) + ": an empty value is not allowed", "write a value, or remove it");
     for (const Node& h : rule["fromHeaders"].items)
-      if (h["name"].str().empty()) c.refuse(h, "the header has no name");
+      if (h["name"].str().empty()) c.refuse(h, "the header has no name", "add name, for example x-token");
     if (rule["jwks"] && rule["jwksUri"]) c.refuse(rule["jwksUri"], "one of jwks and jwksUri", "remove jwksUri");
     else if (rule["jwks"]) check_jwks(c, rule["jwks"]);
     else
@@ -140,11 +143,11 @@ void check_request_authentication(Checker& c, const Config& r) {
 void check_envoy_filter(Checker& c, const Config& e) {
   for (const Node& p : e.spec()["configPatches"].items) {
     const Node &to = p["applyTo"], &patch = p["patch"];
-    if (to.str() == "EXTENSION_CONFIG") c.refuse(to, "EXTENSION_CONFIG is not translated yet: extension configurations are not served");
+    if (to.str() == "EXTENSION_CONFIG") c.refuse(to, "EXTENSION_CONFIG is not translated yet: extension configurations are not served", "put the filter itself into the patch; see docs/limits.md");
     if (to.str() == "BOOTSTRAP") c.warn(to, "a gateway of ours takes no bootstrap from here: the patch changes nothing", "remove it");
     if (patch["operation"].null() || patch["operation"].str() == "INVALID")
       c.refuse(patch.null() ? p : patch, "the patch has no operation", "add operation: MERGE, for example");
-    else if (patch["operation"].str() != "REMOVE" && patch["value"].null()) c.refuse(patch, patch["operation"].str() + " needs a value");
+    else if (patch["operation"].str() != "REMOVE" && patch["value"].null()) c.refuse(patch, patch["operation"].str() + " needs a value", "add value, or use operation REMOVE");
   }
 }
 

@@ -79,8 +79,14 @@ std::string wrong_scalar(const Node& n, std::string_view type, std::string& reme
     remedy = "write \"" + s + "\"";
     return "a text is expected, not a number or truth value";
   }
-  if (type == "bool") return n.plain && (s == "true" || s == "false") ? "" : "true or false is expected";
-  if (type == "num") return is_number(s) ? "" : "a number is expected";
+  if (type == "bool") {
+    remedy = "without quotes";
+    return n.plain && (s == "true" || s == "false") ? "" : "true or false is expected";
+  }
+  if (type == "num") {
+    remedy = "for example 0.5";
+    return is_number(s) ? "" : "a number is expected";
+  }
   if (type == "dur") {
     remedy = "for example 3s, 250ms, 1h30m";
     const auto d = parse_duration(s);
@@ -91,6 +97,7 @@ std::string wrong_scalar(const Node& n, std::string_view type, std::string& reme
     const size_t dots = range.find("..");
     const int64_t lo = std::strtoll(range.data(), nullptr, 10), hi = std::strtoll(range.data() + dots + 2, nullptr, 10);
     int64_t v = 0;
+    remedy = "a number from " + std::to_string(lo) + " to " + std::to_string(hi);
     const auto [end, e] = std::from_chars(s.data(), s.data() + s.size(), v);
     if (e != std::errc{} || end != s.data() + s.size()) return "a whole number is expected, not '" + s + "'";
     return v < lo || v > hi ? "must be in the range " + std::string(range) : "";
@@ -112,7 +119,8 @@ void check_value(Node& n, std::string_view type, const std::string& path, std::v
   if (type == "any" || n.null()) return;
   if (is_message(type)) return check_schema(n, type, path, issues);
   if (n.kind != Node::Kind::kScalar) {
-    issues.push_back(issue_at(n, path + ": one value is expected, not a " + (n.kind == Node::Kind::kSequence ? "list" : "mapping")));
+    issues.push_back(issue_at(n, path + ": one value is expected, not a " + (n.kind == Node::Kind::kSequence ? "list" : "mapping"),
+                              "write field: value"));
     return;
   }
   std::string remedy;
@@ -134,7 +142,7 @@ void check_field(const Node& key, Node& value, const Field& f, const std::string
     }
     for (size_t i = 0; i < value.items.size(); i++) {
       if (value.items[i].null() && !is_message(f.type))
-        issues.push_back(issue_at(key, path + "[" + std::to_string(i) + "]: nothing is there"));
+        issues.push_back(issue_at(key, path + "[" + std::to_string(i) + "]: nothing is there", "write a value, or remove the item"));
       check_value(value.items[i], f.type, path + "[" + std::to_string(i) + "]", issues);
     }
   } else if (f.map) {
@@ -163,10 +171,17 @@ void check_schema(Node& node, std::string_view kind, const std::string& path, st
     issues.push_back(issue_at(node, path + ": a mapping is expected", "write field: value"));
     return;
   }
+  std::map<std::string, uint32_t> seen;
+  bool respelt = false;
   for (size_t i = 0; i < node.keys.size(); i++) {
     Node& key = node.keys[i];
-    key.text = camel(key.text);
+    std::string name = camel(key.text);
+    respelt |= name != key.text;
+    key.text = std::move(name);
     const std::string field_path = path.empty() ? key.text : path + "." + key.text;
+    if (const auto [first, is_new] = seen.try_emplace(key.text, key.line); !is_new && respelt)  // else YAML's reader said it
+      issues.push_back(issue_at(key, "'" + key.text + "' is there twice (first in line " + std::to_string(first->second) + "), spelt in two ways",
+                                "keep one of the two"));
     const Field* known = nullptr;
     std::vector<std::string_view> names;
     for (const Field& f : message) {
@@ -175,7 +190,7 @@ void check_schema(Node& node, std::string_view kind, const std::string& path, st
     }
     if (known == nullptr) {
       const std::string near = nearest(key.text, names);
-      std::string remedy;
+      std::string remedy = near.empty() ? "" : "write " + near;
       if (near.empty())
         for (const auto n : names) remedy += (remedy.empty() ? "known here: " : ", ") + std::string(n);
       issues.push_back(issue_at(key, "unknown field " + field_path + (near.empty() ? "" : "; did you mean '" + near + "'?"), remedy));
@@ -185,7 +200,8 @@ void check_schema(Node& node, std::string_view kind, const std::string& path, st
   }
   for (const Field& f : message)
     if (f.required && node[f.name].null() && !f.refused)
-      issues.push_back(issue_at(node, (path.empty() ? "" : path + ": ") + "'" + f.name + "' is missing"));
+      issues.push_back(
+          issue_at(node, (path.empty() ? "" : path + ": ") + "'" + f.name + "' is missing", "add " + f.name + (f.list ? ": [...]" : ": ...")));
 }
 
 std::optional<int64_t> parse_duration(std::string_view s) {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 namespace sluice::plane {
 namespace fs = std::filesystem;
@@ -53,6 +54,9 @@ Changes Watch::changes(int wait_ms) {
   Changes out;
   pollfd p{fd_, POLLIN, 0};
   if (poll(&p, 1, wait_ms) > 0) drain(out);
+  std::error_code error;
+  const bool here = paths_.empty() || fs::exists(paths_[0], error);
+  out.all |= here && !std::exchange(here_, here);  // no event tells of a folder that comes back
   if (out.all) add_all();
   return out;
 }

@@ -52,9 +52,9 @@ void World::add(std::span<const std::shared_ptr<const Config>> more) {
   change({}, come, std::move(owners));
 }
 
-Loaded load_directory(const std::filesystem::path& dir, const std::filesystem::path& mesh_file) {
+Loaded load_directory(const std::filesystem::path& dir, const std::filesystem::path& mesh_file, const CheckOptions& options) {
   Loaded l = Directory(dir, mesh_file).load();
-  if (!has_errors(l.issues)) check_references(l.world, l.issues);
+  if (!has_errors(l.issues)) check_references(l.world, l.issues, options);
   sort(l.issues);
   return l;
 }

@@ -53,6 +53,13 @@ class World {
   std::vector<std::shared_ptr<const void>> owners_;
 };
 
+// What the check of a whole directory (check_references of rules.h) is told besides the directory.
+struct CheckOptions {
+  std::vector<std::map<std::string, std::string>> gateways;  // labels of those that run; empty: not known
+  std::string secrets_dir;                                   // a gateway's secrets.dir; empty: not there
+  int64_t now_us = 0;                                        // Unix microseconds; 0: the clock
+};
+
 struct Loaded {
   World world;
   std::vector<Issue> issues;    // with an error the world is not to be served
@@ -60,8 +67,8 @@ struct Loaded {
 };
 
 // Every *.yaml and *.yml under `dir`, recursively, with the warnings of check_references; links that lead out of it are refused.
-Loaded load_directory(const std::filesystem::path& dir, const std::filesystem::path& mesh_file = {});
+Loaded load_directory(const std::filesystem::path& dir, const std::filesystem::path& mesh_file = {}, const CheckOptions& options = {});
 // The same for text at hand (tests, stdin).
-Loaded load_text(std::string text, std::string file, std::string mesh = {});
+Loaded load_text(std::string text, std::string file, std::string mesh = {}, const CheckOptions& options = {});
 
 }  // namespace sluice::plane

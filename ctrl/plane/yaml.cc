@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <map>
+#include <unordered_map>
 
 namespace sluice::plane {
 namespace {
@@ -17,6 +18,12 @@ struct Walk {
   std::vector<Issue>& issues;
   size_t nodes = 0;
   bool stopped = false;
+  std::string path = {};  // of the node that is being read
+
+  void say(const Node& n, std::string message, std::string remedy) {
+    issues.push_back(issue_at(n, std::move(message), std::move(remedy)));
+    issues.back().field = path, issues.back().rule = "yaml";
+  }
 
   void place(fy_token* token, Node& n) {
     const fy_mark* m = token != nullptr ? fy_token_start_mark(token) : nullptr;
@@ -29,7 +36,8 @@ struct Walk {
     n.plain = fy_node_get_style(f) == FYNS_PLAIN;
     // The mark of a quoted scalar stands behind its quote.
     if (s != nullptr) n.text.assign(s, length);
-    n.width = uint32_t(std::max<size_t>(1, n.text.find('\n') == std::string::npos ? n.text.size() : 1));
+    const auto begins = [](char c) { return (uint8_t(c) & 0xc0) != 0x80; };  // of UTF-8: a character, as libfyaml's columns count them
+    n.width = uint32_t(std::max<long>(1, n.text.find('\n') == std::string::npos ? std::ranges::count_if(n.text, begins) : 1));
     const bool null = n.plain && (n.text.empty() || n.text == "~" || n.text == "null");
     n.kind = null ? Node::Kind::kNull : Node::Kind::kScalar;
   }
@@ -38,15 +46,17 @@ struct Walk {
     n.line = line, n.column = column, n.source = &source;
     if (f == nullptr || stopped) return n;
     if (depth > kYamlDepthMax || ++nodes > kYamlNodesMax) {
-      issues.push_back(issue_at(n, depth > kYamlDepthMax
-                                       ? "deeper than " + std::to_string(kYamlDepthMax) + " levels"
-                                       : "more than " + std::to_string(kYamlNodesMax) + " values, counting each use of an alias"));
+      const bool deep = depth > kYamlDepthMax;
+      say(n,
+          deep ? "deeper than " + std::to_string(kYamlDepthMax) + " levels"
+               : "more than " + std::to_string(kYamlNodesMax) + " values, counting each use of an alias",
+          deep ? "no object of Istio's is so deep: look for brackets that are not closed" : "write out what is meant, and split the file");
       stopped = true;
       return n;
     }
     if (fy_node_is_alias(f)) {
       fy_node* target = fy_node_resolve_alias(f);
-      if (target == nullptr) issues.push_back(issue_at(n, "an alias without its anchor"));
+      if (target == nullptr) say(n, "an alias without its anchor", "write &NAME before the value that *NAME means");
       return walk(target, line, column, depth + 1);
     }
     switch (fy_node_get_type(f)) {
@@ -54,7 +64,12 @@ struct Walk {
       case FYNT_SEQUENCE: {
         n.kind = Node::Kind::kSequence;
         void* at = nullptr;
-        while (fy_node* item = fy_node_sequence_iterate(f, &at)) n.items.push_back(walk(item, line, column, depth + 1));
+        const size_t outer = path.size();
+        while (fy_node* item = fy_node_sequence_iterate(f, &at)) {
+          path += "[" + std::to_string(n.items.size()) + "]";
+          n.items.push_back(walk(item, line, column, depth + 1));
+          path.resize(outer);
+        }
         if (!n.items.empty()) n.line = n.items[0].line, n.column = n.items[0].column, n.width = n.items[0].width;
         break;
       }
@@ -67,18 +82,21 @@ struct Walk {
           key.line = line, key.column = column, key.source = &source;
           fy_node* k = fy_node_pair_key(pair);
           if (k == nullptr || fy_node_get_type(k) != FYNT_SCALAR || fy_node_is_alias(k)) {
-            issues.push_back(issue_at(key, "a key must be a plain word"));
+            say(key, "a key must be a plain word", "write name: value");
             continue;
           }
           scalar(k, key);
           if (n.keys.empty()) n.line = key.line, n.column = key.column, n.width = key.width;
           const auto [known, is_new] = first.try_emplace(key.text, key.line);
+          const size_t outer = path.size();
+          path += (outer == 0 ? "" : ".") + key.text;
           if (!is_new)
-            issues.push_back(issue_at(key, "'" + key.text + "' is there twice (first in line " + std::to_string(known->second) + ")",
-                                      "keep one of the two; YAML readers differ in which one they take"));
+            say(key, "'" + key.text + "' is there twice (first in line " + std::to_string(known->second) + ")",
+                "keep one of the two; YAML readers differ in which one they take");
           Node value = walk(fy_node_pair_value(pair), key.line, key.column, depth + 1);
           n.keys.push_back(std::move(key));
           n.items.push_back(std::move(value));
+          path.resize(outer);
         }
         break;
       }
@@ -86,16 +104,6 @@ struct Walk {
     return n;
   }
 };
-
-std::string line_of(const Source& s, uint32_t line) {
-  size_t at = 0;
-  for (uint32_t l = s.first_line; l < line; l++) {
-    at = s.text.find('\n', at);
-    if (at == std::string::npos) return {};
-    at++;
-  }
-  return s.text.substr(at, std::min<size_t>(s.text.find('\n', at) - at, 240));
-}
 
 // RFC 3629: shortest form, no surrogates, at most U+10FFFF. The offset of the first wrong byte, or npos.
 size_t bad_utf8(std::string_view s) {
@@ -147,9 +155,48 @@ std::vector<std::string> Node::list() const {
 }
 
 Issue issue_at(const Node& n, std::string message, std::string remedy, Severity severity) {
-  Issue i{severity, n.source != nullptr ? n.source->file : "", n.line, n.column, n.width, std::move(message), std::move(remedy), {}};
+  Issue i{severity, n.source != nullptr ? n.source->file : "", n.line, n.column, n.width, std::move(message), std::move(remedy), {}, {}, {}, {}, &n};
   if (n.source != nullptr) i.source_line = line_of(*n.source, n.line);
   return i;
+}
+
+namespace {
+
+struct Names {
+  std::unordered_map<const Node*, std::string> wanted;
+  std::string path = {};
+  void walk(const Node& n) {
+    if (const auto at = wanted.find(&n); at != wanted.end()) at->second = path;
+    const size_t outer = path.size();
+    for (size_t i = 0; i < n.items.size(); i++) {
+      if (n.kind == Node::Kind::kMapping && i < n.keys.size()) {
+        path += (outer == 0 ? "" : ".") + n.keys[i].text;
+        if (const auto at = wanted.find(&n.keys[i]); at != wanted.end()) at->second = path;
+      } else {
+        path += "[" + std::to_string(i) + "]";
+      }
+      walk(n.items[i]);
+      path.resize(outer);
+    }
+  }
+};
+
+}  // namespace
+
+void name_fields(const Node& document, std::span<Issue> issues, std::string_view rule) {
+  if (issues.empty()) return;
+  Names names;
+  for (const Issue& i : issues) names.wanted.emplace(i.node, "");
+  names.walk(document);
+  const Node& metadata = document["metadata"];
+  const std::string &kind = document["kind"].text, &ns = metadata["namespace"].text, &name = metadata["name"].text;
+  const std::string object = kind.empty() ? "" : kind + (name.empty() ? "" : " " + (ns.empty() ? "default" : ns) + "/" + name);
+  for (Issue& i : issues) {
+    if (i.field.empty()) i.field = names.wanted[i.node];
+    if (i.object.empty()) i.object = object;
+    if (i.rule.empty()) i.rule = rule;
+    i.node = nullptr;
+  }
 }
 
 std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, size_t* nodes) {
@@ -158,14 +205,14 @@ std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, si
   top.source = &source, top.line = source.first_line;
   if (source.text.size() > kYamlBytesMax) {
     issues.push_back(
-        {.file = source.file, .message = "larger than " + std::to_string(kYamlBytesMax >> 20) + " MiB", .remedy = "split the file"});
+        {.file = source.file, .message = "larger than " + std::to_string(kYamlBytesMax >> 20) + " MiB", .remedy = "split the file", .rule = "yaml"});
     return documents;
   }
   if (const size_t bad = bad_utf8(source.text); bad != std::string::npos) {
     top.line = source.first_line + uint32_t(std::count(source.text.begin(), source.text.begin() + long(bad), '\n'));
     top.column = uint32_t(bad - (source.text.rfind('\n', bad) + 1) + 1);
-    issues.push_back(issue_at(top, "not UTF-8, or a NUL byte"));
-    issues.back().source_line.clear();
+    issues.push_back(issue_at(top, "not UTF-8, or a NUL byte", "save the file as UTF-8"));
+    issues.back().source_line.clear(), issues.back().rule = "yaml", issues.back().node = nullptr;
     return documents;
   }
   fy_diag_cfg diag_cfg;
@@ -181,14 +228,19 @@ std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, si
   while (fy_document* doc = fy_parse_load_document(parser.get())) {
     Node root = w.walk(fy_document_root(doc), source.first_line, 1, 0);
     fy_parse_document_destroy(parser.get(), doc);
-    if (!root.null()) documents.push_back(std::move(root));
+    // A document that is beyond a limit is not there: one error is enough.
+    if (!root.null() && !w.stopped) documents.push_back(std::move(root));
     if (w.stopped) break;
   }
   if (nodes != nullptr) *nodes = w.nodes;
   void* at = nullptr;
   while (const fy_diag_error* e = fy_diag_errors_iterate(diag.get(), &at)) {
     top.line = source.first_line + uint32_t(std::max(e->line, 1)) - 1, top.column = uint32_t(std::max(e->column, 1));
-    issues.push_back(issue_at(top, e->msg));
+    const bool tab = line_of(source, top.line).find('\t') != std::string::npos;
+    issues.push_back(issue_at(top, e->msg,
+                              tab ? "a tab cannot indent YAML: write spaces"
+                                  : "look at this line and the one before: open brackets, braces and quotes, and how far each is indented"));
+    issues.back().rule = "yaml", issues.back().node = nullptr;
   }
   return documents;
 }

@@ -36,6 +36,8 @@ struct Node {
 };
 
 const Node& null_node();
+// Says of issues at nodes of `document` which field each is about, and that they are of its object; `rule` for those that have none.
+void name_fields(const Node& document, std::span<Issue> issues, std::string_view rule);
 Issue issue_at(const Node& n, std::string message, std::string remedy = {}, Severity severity = Severity::kError);
 
 // The same value, wherever it stands.
