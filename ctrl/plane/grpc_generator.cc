@@ -70,12 +70,12 @@ MeshRoutes mesh_routes(const View& v) {
   MeshRoutes out;
   const auto& all = v.world.of_kind("VirtualService");
   for (const Config* c : all) {
-    if (!visibility(*c, v.node.ns) || c->spec()["hosts"].items.empty()) continue;
+    if (!visibility(*c, v.node.ns, v.world.mesh) || c->spec()["hosts"].items.empty()) continue;
     const auto gateways = c->spec()["gateways"].list();
     if (!gateways.empty() && std::ranges::find(gateways, "mesh") == gateways.end()) continue;
     Virtual x{.config = c->shared_from_this()};
     for (const std::string& h : c->spec()["hosts"].list()) x.hosts.push_back(full_host(h, c->ns));
-    add_http_routes(delegates_of(*c, all), x);
+    add_http_routes(delegates_of(*c, all, v.world.mesh), x);
     make_for_grpc(x);
     if (!x.http.empty()) out.virtuals.push_back(std::move(x));
   }

@@ -1,8 +1,10 @@
 // One document as an object: its kind, name and fields checked.
+#include "ctrl/plane/object.h"
+
 #include <algorithm>
 
+#include "ctrl/plane/checker.h"
 #include "ctrl/plane/gateway_api.h"
-#include "ctrl/plane/object.h"
 #include "ctrl/plane/rules.h"
 #include "ctrl/plane/schema.h"
 
@@ -15,8 +17,10 @@ constexpr std::pair<std::string_view, std::string_view> kKinds[] = {
     {"DestinationRule", "networking.istio.io/"},  {"ServiceEntry", "networking.istio.io/"},
     {"WorkloadEntry", "networking.istio.io/"},    {"AuthorizationPolicy", "security.istio.io/"},
     {"PeerAuthentication", "security.istio.io/"}, {"RequestAuthentication", "security.istio.io/"},
-    {"Telemetry", "telemetry.istio.io/"},         {"EnvoyFilter", "networking.istio.io/"}};
-constexpr std::string_view kLater[] = {"Sidecar", "WorkloadGroup", "ProxyConfig", "WasmPlugin"};
+    {"Telemetry", "telemetry.istio.io/"},         {"EnvoyFilter", "networking.istio.io/"},
+    {"WorkloadGroup", "networking.istio.io/"},    {"Sidecar", "networking.istio.io/"},
+    {"ProxyConfig", "networking.istio.io/"}};
+constexpr std::string_view kLater[] = {"WasmPlugin"};
 
 std::shared_ptr<Config> read_istio(Node document, std::vector<Issue>& issues) {
   if (document.kind != Node::Kind::kMapping) {
@@ -79,7 +83,9 @@ std::shared_ptr<Config> read_object(Node document, std::shared_ptr<const Source>
 
 Mesh read_mesh(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {
   Mesh m;
+  const size_t before = issues.size();
   check_schema(document, "MeshConfig", "", issues);
+  if (Checker c{issues}; issues.size() == before) check_mesh_config(c, document);
   if (document["accessLogFile"]) m.access_log_file = document["accessLogFile"].str();
   if (document["accessLogFormat"]) m.access_log_format = document["accessLogFormat"].str();
   if (document["trustDomain"]) m.trust_domain = document["trustDomain"].str();

@@ -136,6 +136,18 @@ void check_request_authentication(Checker& c, const Config& r) {
   }
 }
 
+namespace {
+// istiod passes over the others in silence.
+bool has_effect(const std::string& apply_to, const std::string& operation) {
+  if (apply_to == "EXTENSION_CONFIG" || apply_to == "BOOTSTRAP") return true;  // these have words of their own
+  if (apply_to == "ROUTE_CONFIGURATION") return operation == "MERGE";
+  if (operation == "ADD" || operation == "REMOVE") return true;
+  if (operation == "MERGE") return apply_to != "LISTENER_FILTER";
+  if (operation == "REPLACE") return apply_to.ends_with("_FILTER");
+  return apply_to.ends_with("_FILTER") || apply_to == "HTTP_ROUTE";
+}
+}  // namespace
+
 // What a value must be is checked where protobuf is (check_patches of resource.h).
 void check_envoy_filter(Checker& c, const Config& e) {
   for (const Node& p : e.spec()["configPatches"].items) {
@@ -144,6 +156,9 @@ void check_envoy_filter(Checker& c, const Config& e) {
     if (to.str() == "BOOTSTRAP") c.warn(to, "a gateway of ours takes no bootstrap from here: the patch changes nothing", "remove it");
     if (patch["operation"].null() || patch["operation"].str() == "INVALID")
       c.refuse(patch.null() ? p : patch, "the patch has no operation", "add operation: MERGE, for example");
+    else if (!has_effect(to.str(), patch["operation"].str()))
+      c.warn(patch["operation"], patch["operation"].str() + " of a " + to.str() + " changes nothing, in istiod neither",
+             "see docs/istio.md");
     else if (patch["operation"].str() != "REMOVE" && patch["value"].null()) c.refuse(patch, patch["operation"].str() + " needs a value");
   }
 }

@@ -7,8 +7,16 @@
 #include "ctrl/plane/gateway_api.h"
 
 namespace sluice::plane {
-std::optional<int> visibility(const Config& e, const std::string& ns) {
-  const auto to = e.spec()["exportTo"].list();
+std::vector<std::string> export_of(const Config& c, const Mesh& mesh) {
+  if (!c.spec()["exportTo"].items.empty()) return c.spec()["exportTo"].list();
+  const char* kind = c.kind == "ServiceEntry"     ? "defaultServiceExportTo"
+                     : c.kind == "VirtualService" ? "defaultVirtualServiceExportTo"
+                                                  : "defaultDestinationRuleExportTo";
+  return mesh.config[kind].list();
+}
+
+std::optional<int> visibility(const Config& e, const std::string& ns, const Mesh& mesh) {
+  const auto to = export_of(e, mesh);
   const auto has = [&](const std::string& x) { return std::ranges::find(to, x) != to.end(); };
   if (to.empty() || has("*")) return 2;
   if (has(".") || has(e.ns)) {
@@ -27,6 +35,7 @@ std::string NodeInfo::key() const {
   for (const auto& [k, v] : metadata)  // an EnvoyFilter may ask for any; these tell replicas of one gateway apart and nothing else
     if (k != "INSTANCE_IPS" && k != "NAME" && k != "NODE_NAME" && k != "POD_NAME") out += "\n" + k + ":" + v;
   for (const auto& [k, v] : labels) out += "\n" + k + "=" + v;
+  out += "\n" + cluster + "\n" + proxy_config_text;
   return out;
 }
 
@@ -161,9 +170,9 @@ void add_virtuals(View& v) {
   };
   std::vector<Seen> seen;
   for (const Config* c : all) {
-    const auto rank = visibility(*c, v.node.ns);
+    const auto rank = visibility(*c, v.node.ns, v.world.mesh);
     if (!rank) continue;
-    const auto delegates = delegates_of(*c, all);
+    const auto delegates = delegates_of(*c, all, v.world.mesh);
     Fingerprint f;
     f.add(c->id);
     for (const Config* d : delegates) f.add(d->id);

@@ -87,7 +87,9 @@ Json route_configuration(const View& v, const std::string& name, const std::vect
     Array routes;
     for (const Route& r : host->routes) routes.add(r.json);
     Object o{{"name", name_with_port(host->domains[0], port)}, {"domains", strings(host->domains)}};
-    o.set_if(!routes.empty(), "routes", routes).set_if(host->tls_only, "requireTls", "ALL").set("includeRequestAttemptCount", true);
+    o.set_if(!routes.empty(), "routes", routes)
+        .set_if(host->tls_only, "requireTls", "ALL")
+        .set_if(counts_attempts(v), "includeRequestAttemptCount", true);
     out.add(o);
   }
   if (hosts.empty()) out.add(Object{{"name", "blackhole:" + std::to_string(port)}, {"domains", Array{"*"}}});
