@@ -146,9 +146,10 @@ void add_cluster(const View& v, const Service& s, const ServicePort& p, const Co
 Answer translate_for_grpc(const View& v) {
   Answer out{.for_grpc = true};
   const MeshRoutes routes = mesh_routes(v);
+  const EgressScope scope(v);
   for (const Service* seen : v.services) {
     const Service& s = *seen;
-    if (v.service(s.host) != seen || s.resolution.starts_with("DNS")) continue;  // gRPC takes no names for addresses
+    if (!scope.has(s) || v.service(s.host) != seen || s.resolution.starts_with("DNS")) continue;  // gRPC takes no names for addresses
     const Config* rule = v.destination_rule(s);
     for (const ServicePort& p : s.ports) {
       if (p.protocol == "UDP") continue;

@@ -93,7 +93,7 @@ void check_authorization(Checker& c, const Config& a) {
       const auto bracketed = [&](std::string_view head) {
         return key.starts_with(head) && key.ends_with("]") && key.size() > head.size() + 1;
       };
-      const bool header = bracketed("request.headers[") || bracketed("request.auth.claims[") ||
+      const bool header = bracketed("request.headers[") || bracketed("request.experimental.inline.headers[") || bracketed("request.auth.claims[") ||
                           (key.starts_with("experimental.envoy.filters.") && key.ends_with("]") && key.find('[') != std::string::npos);
       if (!header && std::ranges::find(kWhenKeys, key) == std::end(kWhenKeys)) {
         const std::string near = nearest(key, {std::begin(kWhenKeys), std::end(kWhenKeys)});

@@ -73,6 +73,30 @@ TEST(Sidecar, ChangesNothingForAGateway) {
   EXPECT_TRUE(has(Translated(kWorld + narrow).cluster(), "web.example"));
 }
 
+TEST(Sidecar, NarrowsWhatAGrpcClientSees) {
+  NodeInfo client = kNode;
+  client.metadata["GENERATOR"] = "grpc";
+  const std::string world = service("web.example", "GRPC") + service("other.example", "GRPC", "other");
+  const auto sees = [&](const std::string& sidecars) {
+    std::set<std::string> out;
+    for (const auto& [name, json] : Translated(world + sidecars, {}, client).answer.clusters) out.insert(name.substr(name.rfind('|') + 1));
+    return out;
+  };
+  const auto sidecar = [](const std::string& name, const std::string& hosts, const std::string& selector = "",
+                          const std::string& ns = "shop") {
+    return networking("Sidecar", name, "{" + selector + "egress: [{hosts: " + hosts + "}]}", ns);
+  };
+  using Names = std::set<std::string>;
+  EXPECT_EQ(sees(""), (Names{"web.example", "other.example"}));
+  EXPECT_EQ(sees(sidecar("a", "['./*']")), Names{"web.example"});
+  EXPECT_EQ(sees(sidecar("a", "['other/*.example']")), Names{"other.example"});
+  EXPECT_EQ(sees(sidecar("a", "['~/*']")), Names{});
+  EXPECT_EQ(sees(sidecar("a", "['./*']", "", "istio-system")), Names{"web.example"});
+  EXPECT_EQ(sees(sidecar("a", "['./*']", "", "elsewhere")).size(), 2u);
+  EXPECT_EQ(sees(sidecar("a", "['./*']") + sidecar("b", "['other/*']", "workloadSelector: {labels: {istio: gw}}, ")),
+            Names{"other.example"});
+}
+
 TEST(Sidecar, IsHeldToIstiosRules) {
   const auto wrong = [](const std::string& spec) { return refusal(networking("Sidecar", "s", spec)); };
   EXPECT_EQ(wrong("{egress: [{port: {number: 80, protocol: HTTP, name: p}, hosts: ['./*', 'istio-system/*', '~/*']}, {hosts: ['*/*']}]}"),

@@ -162,6 +162,18 @@ Json istio_mutual_tls(const std::string& sni, const std::vector<std::string>& na
 Json originated_tls(const Mesh& mesh, const Node& tls, const std::vector<std::string>& service_names, bool http2);
 Json metadata_exchange_tcp();
 
+// What a client that follows xDS itself sees through its Sidecar (sidecar.cc); a gateway has none.
+class EgressScope {
+ public:
+  explicit EgressScope(const View& v);
+  bool has(const Service& s) const;
+
+ private:
+  std::string own_ns_;
+  bool all_ = true;
+  std::vector<std::string> hosts_;
+};
+
 // The parts of an answer, one file each.
 void translate_clusters(const View& v, Answer& out);
 void translate_listeners(const View& v, Answer& out);
