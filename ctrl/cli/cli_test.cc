@@ -129,7 +129,7 @@ TEST_F(Explain, SaysEachStepOfAnAllowedRequestWithItsLine) {
   for (const char* step :
        {"listener  0.0.0.0_443", "a client certificate is required  [Gateway shop/edge ", "gateway.yaml:4:18]",
         "host      shop.example.com:443", "missed    - route 0: the path '/' is not prefix /bench",
-        "route     route 1: prefix /  [VirtualService shop/shop ",
+        "route     route 1: prefix /  [VirtualService shop/shop ", "routes.yaml:9:14]", "routes.yaml:12:5]",
         "policy    - ALLOW ns[shop]-policy[passthrough]-rule[0]: just missed: wants port 15443; it is 443",
         "verdict   allowed: ALLOW ns[shop]-policy[client-may-shop]-rule[0]  [AuthorizationPolicy shop/client-may-shop ",
         "policies.yaml:14:5]", "cluster   outbound|8080|v1|web.shop.svc.cluster.local, 90 of 100", "endpoint  10.20.0.2:8080: could serve"})

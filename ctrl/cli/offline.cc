@@ -61,11 +61,11 @@ std::string name_of(const google::protobuf::Any& resource) {
 std::expected<Offline, std::string> load_offline(const OfflineOptions& o) {
   plane::Loaded loaded = plane::load_directory(o.dir, o.mesh);
   plane::check_patches(loaded);
-  plane::check_patches(loaded);
   if (plane::has_errors(loaded.issues)) return std::unexpected(plane::render(loaded.issues));
   Offline out{.world = std::move(loaded.world), .compiler = std::make_unique<compile::Compiler>()};
   const auto node = node_for(out.world, o);
   if (!node) return std::unexpected(node.error());
+  out.routes = plane::route_places(out.world, *node);
   const auto resources = plane::to_resources(plane::translate(out.world, *node, {.deny_by_default = o.deny_by_default}));
   if (!resources) return std::unexpected(resources.error() + "\n");
   for (int type = 0; type < 4; type++)
@@ -111,6 +111,8 @@ std::expected<Offline, std::string> load_running(const std::string& socket) {
 }
 
 std::string Offline::place_of(const explain::Origin& origin) const {
+  if (const auto at = routes.find({origin.table, origin.virtual_host}); at != routes.end() && origin.index < at->second.size())
+    if (const std::string& place = at->second[origin.index]; !place.empty()) return place;
   const auto place = [](const plane::Node& n) { return plane::issue_at(n, "").place(); };
   for (const plane::Config* c : world.of_kind(origin.kind == "Service" ? "ServiceEntry" : origin.kind))
     if (origin.kind == "Service" ? has_host(*c, origin.host) : c->ns == origin.ns && c->name == origin.name) {

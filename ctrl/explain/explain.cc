@@ -192,14 +192,18 @@ Origin policy_origin(std::string_view name) {
 }
 
 // "/apis/networking.istio.io/v1/namespaces/NS/virtual-service/NAME" (istiod's metadata).
-Origin route_origin(std::string_view source, const std::string& route) {
+Origin route_origin(const std::string& table, const tables::VirtualHost& host, const tables::Route& r) {
+  const std::string_view source = r.source;
   constexpr std::string_view kBefore = "/namespaces/", kBetween = "/virtual-service/";
   const size_t ns = source.find(kBefore), kind = source.find(kBetween);
   if (ns == source.npos || kind == source.npos) return {};
   return {.kind = "VirtualService",
           .ns = std::string(source.substr(ns + kBefore.size(), kind - ns - kBefore.size())),
           .name = std::string(source.substr(kind + kBetween.size())),
-          .route = route};
+          .route = r.name,
+          .table = table,
+          .virtual_host = host.name,
+          .index = unsigned(&r - host.routes.data())};
 }
 
 // "https.443.NAME.GATEWAY.NAMESPACE" (istiod's route name of a TLS server).
@@ -429,12 +433,12 @@ class Walk {
     for (size_t i = 0; i < host_->routes.size(); i++) {
       const tables::Route& r = host_->routes[i];
       if (&r == route_) {
-        say("route", number(i) + words(r.match) + conditions(r.match), route_origin(r.source, r.name));
+        say("route", number(i) + words(r.match) + conditions(r.match), route_origin(routes_->name, *host_, r));
         return;
       }
       if (++missed <= kMissedRoutesMax && !terse_) {
         const std::string why = why_not(r.match, head_);
-        say("missed", number(i) + (why.empty() ? "only for a share of the requests" : why), route_origin(r.source, r.name), false);
+        say("missed", number(i) + (why.empty() ? "only for a share of the requests" : why), route_origin(routes_->name, *host_, r), false);
       }
     }
     if (missed > kMissedRoutesMax && !terse_) say("missed", std::to_string(missed - kMissedRoutesMax) + " more", {}, false);

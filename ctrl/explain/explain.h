@@ -33,6 +33,8 @@ struct Origin {
   std::optional<unsigned> rule;  // AuthorizationPolicy: which of spec.rules
   std::string host;              // Cluster: the service's host, with its subset
   std::string route = {};        // VirtualService: the name of its route
+  std::string table = {}, virtual_host = {};  // and which of the tables it is
+  unsigned index = 0;
 };
 
 struct Step {

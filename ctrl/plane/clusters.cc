@@ -102,7 +102,13 @@ void add_cluster(const View& v, const Service& s, const ServicePort& p, const Co
   out.clusters[name] = typed("envoy.config.cluster.v3.Cluster", c);
 }
 
-void add_service(const View& v, const Service& s, bool sni_dnat, Answer& out) {
+bool is_named(const Service& s, const std::set<std::string>& by_routes, const std::set<std::pair<std::string, std::string>>& by_providers) {
+  return by_routes.contains(s.host) || by_providers.contains({"", s.host}) || by_providers.contains({s.ns, s.host});
+}
+
+}  // namespace
+
+void translate_service(const View& v, const Service& s, bool sni_dnat, Answer& out) {
   const Config* rule = v.destination_rule(s);
   for (const ServicePort& p : s.ports) {
     if (p.protocol == "UDP") continue;
@@ -113,34 +119,38 @@ void add_service(const View& v, const Service& s, bool sni_dnat, Answer& out) {
   }
 }
 
-bool is_named(const Service& s, const std::set<std::string>& by_routes, const std::set<std::pair<std::string, std::string>>& by_providers) {
-  return by_routes.contains(s.host) || by_providers.contains({"", s.host}) || by_providers.contains({s.ns, s.host});
-}
-
-}  // namespace
-
 Json metadata_exchange_tcp() {
   return extension("istio.metadata_exchange", "udpa.type.v1.TypedStruct",
                    {{"typeUrl", "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange"},
                     {"value", Object{{"enable_discovery", true}, {"protocol", "istio-peer-exchange"}}}});
 }
 
-void translate_clusters(const View& v, Answer& out) {
+void add_black_hole(const View& v, Answer& out) {
   const Node& timeout = v.world.mesh.config["connectTimeout"];
   out.clusters["BlackHoleCluster"] =
       typed("envoy.config.cluster.v3.Cluster", {{"name", "BlackHoleCluster"},
                                                 {"altStatName", "BlackHoleCluster;"},
                                                 {"type", "STATIC"},
                                                 {"connectTimeout", timeout ? json_duration(timeout) : "10s"}});
-  std::set<std::string> wanted;
-  for (const Virtual* x : v.virtuals) wanted.insert(x->destinations.begin(), x->destinations.end());
+}
+
+std::vector<WantedService> wanted_services(const View& v) {
+  std::set<std::string> by_routes;
+  for (const Virtual* x : v.virtuals) by_routes.insert(x->destinations.begin(), x->destinations.end());
   const auto providers = provider_hosts(v.world.mesh);
   const bool dnat = std::ranges::any_of(v.servers, [](const Server& s) { return s.tls_mode == "AUTO_PASSTHROUGH"; });
+  std::vector<WantedService> out;
   for (const Service* s : v.services) {
     if (v.service(s->host) != s) continue;
-    if (!v.servers.empty() && is_named(*s, wanted, providers)) add_service(v, *s, false, out);
-    if (dnat && !s->external) add_service(v, *s, true, out);
+    if (!v.servers.empty() && is_named(*s, by_routes, providers)) out.push_back({s, false});
+    if (dnat && !s->external) out.push_back({s, true});
   }
+  return out;
+}
+
+void translate_clusters(const View& v, Answer& out) {
+  add_black_hole(v, out);
+  for (const auto& [s, sni_dnat] : wanted_services(v)) translate_service(v, *s, sni_dnat, out);
 }
 
 }  // namespace sluice::plane

@@ -4,6 +4,7 @@
 
 #include "ctrl/admin/endpoints.h"
 #include "ctrl/plane/nodes.h"
+#include "ctrl/plane/rules.h"
 
 namespace sluice::plane {
 namespace {
@@ -13,21 +14,28 @@ int64_t wall_ms() {
 }
 }  // namespace
 
-Control::Control(ControlOptions options, std::shared_ptr<const World> world)
+Control::Control(ControlOptions options, std::unique_ptr<Watch> watch, std::unique_ptr<Directory> directory,
+                 std::shared_ptr<const World> world)
     : options_(std::move(options)),
-      watch_({options_.dir, options_.mesh}),
+      watch_(std::move(watch)),
+      directory_(std::move(directory)),
       world_(std::move(world)),
       server_(options_.server, world_, options_.say),
       status_(options_.status_dir) {}
 
 std::expected<std::unique_ptr<Control>, std::string> Control::start(ControlOptions options) {
-  Loaded loaded = load_directory(options.dir, options.mesh);
+  auto watch = std::make_unique<Watch>(std::vector{options.dir, options.mesh});  // first: no edit falls between
+  auto directory = std::make_unique<Directory>(options.dir, options.mesh);
+  Loaded loaded = directory->load();
   check_patches(loaded);
+  if (!has_errors(loaded.issues)) check_references(loaded.world, loaded.issues);
+  sort(loaded.issues);
   options.problems(render(loaded.issues));
   if (has_errors(loaded.issues)) return std::unexpected(options.dir + " is not served before its errors are mended");
   const std::string what = count(loaded.world);
   if (auto ok = StatusFiles::usable(options.status_dir, options.dir); !ok) return std::unexpected(ok.error());
-  std::unique_ptr<Control> control(new Control(std::move(options), std::make_shared<const World>(std::move(loaded.world))));
+  std::unique_ptr<Control> control(
+      new Control(std::move(options), std::move(watch), std::move(directory), std::make_shared<const World>(std::move(loaded.world))));
   control->server_.on_acknowledgement([c = control.get()] { c->heard_ = true; });
   if (auto ok = control->server_.start(); !ok) return std::unexpected(ok.error());
   if (auto ok = control->open_admin(); !ok) return std::unexpected(ok.error());
@@ -76,8 +84,9 @@ std::shared_ptr<const World> Control::world() const {
 }
 
 void Control::poll(int wait_ms) {
-  const bool changed = watch_.changed(wait_ms);
-  if (changed) reload();
+  const Changes changes = watch_->changes(wait_ms);
+  const bool changed = !changes.none();
+  if (changed) reload(changes);
   if (options_.status_dir.empty()) return;
   // A gateway that went away says nothing: so each second, too.
   const auto now = std::chrono::steady_clock::now();
@@ -86,22 +95,34 @@ void Control::poll(int wait_ms) {
   if (const std::string wrong = status_.update(world_, server_.acknowledged()); !wrong.empty()) options_.problems(wrong + "\n");
 }
 
-void Control::reload() {
-  Loaded loaded = load_directory(options_.dir, options_.mesh);
-  check_patches(loaded);
-  options_.problems(render(loaded.issues));
-  if (has_errors(loaded.issues)) refused_++;
-  if (has_errors(loaded.issues))
+// Endpoints that moved are pushed at once: each is right by itself. Of anything else more may follow that belongs to it (a commit, a copy
+// of a folder), and a wrong directory may be one that is half written.
+void Control::reload(const Changes& changes) {
+  Loaded loaded = directory_->load(changes);
+  const bool at_once = loaded.endpoints_only && !changes.all && !has_errors(loaded.issues);
+  if (!at_once) {
+    if (const Changes more = watch_->gather(); !more.none()) loaded = directory_->load(more);
+    check_patches(loaded);
+  }
+  if (has_errors(loaded.issues)) {
+    sort(loaded.issues);
+    options_.problems(render(loaded.issues));
+    refused_++;
     return options_.say("refused: " + std::to_string(loaded.issues.size()) + " problem(s) in " + options_.dir +
                         "; the last good version stays");
+  }
   const std::string what = count(loaded.world);
   auto world = std::make_shared<const World>(std::move(loaded.world));
   {
     const std::lock_guard lock(world_mutex_);
     world_ = world;
   }
-  server_.replace(std::move(world));
+  server_.replace(world);
   options_.say("pushed: " + what);
+  if (at_once) return;
+  check_references(*world, loaded.issues);  // warnings delay nobody
+  sort(loaded.issues);
+  options_.problems(render(loaded.issues));
 }
 
 }  // namespace sluice::plane

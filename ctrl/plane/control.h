@@ -36,11 +36,12 @@ class Control {
 
  private:
   std::expected<void, std::string> open_admin();
-  void reload();
-  Control(ControlOptions options, std::shared_ptr<const World> world);
+  void reload(const Changes& changes);
+  Control(ControlOptions options, std::unique_ptr<Watch> watch, std::unique_ptr<Directory> directory, std::shared_ptr<const World> world);
   const ControlOptions options_;
   std::shared_ptr<const World> world() const;
-  Watch watch_;
+  const std::unique_ptr<Watch> watch_;
+  const std::unique_ptr<Directory> directory_;
   mutable std::mutex world_mutex_;  // the admin's thread looks at it
   std::shared_ptr<const World> world_;
   std::atomic<bool> heard_{true};  // an acknowledgement or a refusal, since status was written

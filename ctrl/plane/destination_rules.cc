@@ -8,7 +8,7 @@ namespace sluice::plane {
 namespace {
 
 bool only_here(const Config& c, const Mesh& mesh) {
-  const auto to = export_of(c, mesh);
+  const auto& to = export_of(c, mesh);
   return to.size() == 1 && (to[0] == "." || to[0] == c.ns);
 }
 

@@ -19,6 +19,8 @@ uint64_t next_id() {
   return ++last;
 }
 
+constexpr int64_t kTickNs = 100'000'000;  // of a file system's clock, and more
+
 std::optional<std::string> slurp(const fs::path& p) {
   std::ifstream in(p, std::ios::binary | std::ios::ate);
   if (!in) return {};
@@ -36,13 +38,9 @@ void stamp_of(const fs::path& p, int64_t (&out)[4]) {
   out[2] = s.st_size, out[3] = int64_t(s.st_ino);
 }
 
-bool is_yaml(const fs::path& p) {
-  return (p.extension() == ".yaml" || p.extension() == ".yml") && !p.filename().string().starts_with('.');
-}
+bool is_yaml(const fs::path& p) { return (p.extension() == ".yaml" || p.extension() == ".yml") && !p.filename().string().starts_with('.'); }
 
-bool within(const fs::path& real, const fs::path& root) {
-  return std::ranges::mismatch(root, real).in1 == root.end();
-}
+bool within(const fs::path& real, const fs::path& root) { return std::ranges::mismatch(root, real).in1 == root.end(); }
 
 // At the lines that begin a document. A file with directives or explicit ends is one part: what they mean goes beyond a line.
 std::vector<std::pair<size_t, uint32_t>> cuts_of(std::string_view text) {
@@ -69,7 +67,8 @@ bool same_but_endpoints(const Node& a, const Node& b) {
   };
   const auto same = [](const auto& x, const auto& y) { return *x.first == *y.first && same_content(*x.second, *y.second); };
   // Whether there are any is a part of the shape: without endpoints a DNS entry stands for itself.
-  return a["spec"]["endpoints"].items.empty() == b["spec"]["endpoints"].items.empty() && std::ranges::equal(of(a, "spec"), of(b, "spec"), same) &&
+  return a["spec"]["endpoints"].items.empty() == b["spec"]["endpoints"].items.empty() &&
+         std::ranges::equal(of(a, "spec"), of(b, "spec"), same) &&
          std::ranges::equal(of(a["spec"], "endpoints"), of(b["spec"], "endpoints"), same);
 }
 
@@ -160,8 +159,11 @@ void Directory::look_at(const fs::path& path, bool again, std::set<fs::path>& se
   Known& known = files_[path];
   int64_t stamp[4];
   stamp_of(real, stamp);
-  if (!again && known.parts != nullptr && std::ranges::equal(stamp, known.stamp)) return;
+  if (!again && !known.hasty && known.parts != nullptr && std::ranges::equal(stamp, known.stamp)) return;
   std::ranges::copy(stamp, known.stamp);
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  known.hasty = now.tv_sec * 1'000'000'000 + now.tv_nsec - std::max(stamp[0], stamp[1]) < kTickNs;
   if (auto text = slurp(real)) put(path, parse(shown, std::move(*text), known.parts.get()));
   else wrong("cannot be read", "");
 }
@@ -189,16 +191,11 @@ void Directory::look_at_all(const std::set<fs::path>& again, std::set<fs::path>&
   for (const fs::path& f : found) look_at(f, again.contains(f), seen);
 }
 
-void Directory::read_mesh(bool again) {
-  int64_t stamp[4];
-  stamp_of(mesh_file_, stamp);
-  if (!again && std::ranges::equal(stamp, mesh_stamp_)) return;
-  std::ranges::copy(stamp, mesh_stamp_);
+void Directory::read_mesh() {
   mesh_issues_.clear();
   auto text = slurp(mesh_file_);
   if (!text) {
     mesh_issues_.push_back({.file = mesh_file_.string(), .message = "cannot be read", .remedy = "give the mesh configuration with --mesh"});
-    mesh_stamp_[0] = 0;
     return;
   }
   const auto source = std::make_shared<const Source>(Source{mesh_file_.string(), std::move(*text)});
@@ -227,7 +224,7 @@ Loaded Directory::load(const Changes& changes) {
   }
   for (const fs::path& path : named)
     if (!seen.contains(path)) look_at(path, true, seen);
-  if (!mesh_file_.empty()) read_mesh(changes.files.contains(mesh_file_));
+  if (!mesh_file_.empty()) read_mesh();
   return finish();
 }
 
@@ -271,6 +268,7 @@ Loaded Directory::finish() {
     for (size_t i = 1; i < list.size(); i++)
       out.issues.push_back(issue_at(list[i]->at(), name + " is there twice", "the other is at " + issue_at(list[0]->at(), "").place()));
   }
+  if (shape_changed_) world_.shape = next_id();
   out.world = world_;
   if (!has_errors(out.issues)) {
     if (std::exchange(derive_, false)) derive(sources);
@@ -290,7 +288,7 @@ void Directory::derive(const std::shared_ptr<const void>& sources) {
   const auto adopt = [&](GatewayApi made) {
     const size_t from = derived_.size();
     for (Config& c : made.configs) {
-      c.order = order_of(c), c.source = sources;
+      settle(c), c.source = sources;
       const auto old = before.find(name_of(c));
       c.id = old != before.end() && same_content(old->second->document, c.document) ? old->second->id : next_id();
       c.shape = c.id;
@@ -305,7 +303,7 @@ void Directory::derive(const std::shared_ptr<const void>& sources) {
 
 Loaded load_text(std::string text, std::string file, std::string mesh) {
   Directory d(file);
-  d.root_ = file;
+  d.root_ = file, d.shape_changed_ = true;
   if (!mesh.empty()) {
     const auto source = std::make_shared<const Source>(Source{"mesh.yaml", std::move(mesh)});
     for (Node& m : load_yaml(*source, d.mesh_issues_)) d.world_.mesh = plane::read_mesh(std::move(m), source, d.mesh_issues_);

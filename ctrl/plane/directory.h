@@ -15,6 +15,7 @@ constexpr size_t kFilesMax = 20'000;
 struct Changes {
   bool all = false;                       // anything
   std::set<std::filesystem::path> files;  // these
+  bool none() const { return !all && files.empty(); }
 };
 
 class Directory {
@@ -29,11 +30,12 @@ class Directory {
   struct Known {
     std::shared_ptr<const Parts> parts;
     int64_t stamp[4] = {};  // what stat() says: while it is the same, the file is
+    bool hasty = false;     // it was read so soon after it was written that the next write may leave the stamp as it is
   };
   void look_at(const std::filesystem::path& path, bool again, std::set<std::filesystem::path>& seen);
   void look_at_all(const std::set<std::filesystem::path>& again, std::set<std::filesystem::path>& seen);
   void put(const std::filesystem::path& path, std::shared_ptr<const Parts> parts);
-  void read_mesh(bool again);
+  void read_mesh();
   Loaded finish();  // what was put takes effect
   void derive(const std::shared_ptr<const void>& sources);
   std::shared_ptr<const Parts> parse(std::string shown, std::string text, const Parts* before);
@@ -45,7 +47,6 @@ class Directory {
   std::unordered_map<std::string, std::vector<const Config*>> by_name_;  // "kind ns/name"
   std::set<std::string> twice_;
   std::vector<Issue> own_issues_, mesh_issues_;
-  int64_t mesh_stamp_[4] = {};
   std::vector<const Config*> gone_, come_;
   World world_;                                         // what is written
   std::vector<std::shared_ptr<const Config>> derived_;  // what is made of it (gateway_api.h)

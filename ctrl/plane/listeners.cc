@@ -129,7 +129,6 @@ void translate_listeners(const View& v, Answer& out) {
       o.set("accessLog", logs);
     out.listeners[name] = typed("envoy.config.listener.v3.Listener", o.set("maxConnectionsToAcceptPerSocketEvent", 1));
   }
-  for (const auto& [name, servers] : v.routes) out.routes[name] = route_configuration(v, name, servers);
 }
 
 Answer translate(const World& world, const NodeInfo& node, const TranslateOptions& options) {
@@ -139,6 +138,7 @@ Answer translate(const World& world, const NodeInfo& node, const TranslateOption
   Answer out;
   translate_clusters(v, out);
   translate_listeners(v, out);
+  for (const auto& [name, servers] : v.routes) out.routes[name] = route_configuration(v, name, servers);
   out.patches = patches_of(v);
   return out;
 }

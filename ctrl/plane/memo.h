@@ -1,7 +1,8 @@
-// What was made of something, kept for the next version of the world: a value by the fingerprint of all that it was made of. A round asks
-// for what it needs, and what no round asked for is dropped at the end of one. Thread: one at a time.
+// What was made of something, kept for the next version of the world: a value by its name, with the fingerprint of all that it was made of.
+// A round asks for what it needs, and what it did not ask for is dropped at its end. Thread: one at a time.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 
@@ -23,11 +24,9 @@ class Fingerprint {
     }
     return *this;
   }
+  Fingerprint& add(const Fingerprint& f) { return add(f.a_).add(f.b_); }
   uint64_t word() const { return a_ ^ b_; }
   bool operator==(const Fingerprint&) const = default;
-  struct Hash {
-    size_t operator()(const Fingerprint& f) const { return f.a_; }
-  };
 
  private:
   static uint64_t mix(uint64_t x, uint64_t by) {
@@ -40,29 +39,49 @@ class Fingerprint {
 template <class Value>
 class Memo {
  public:
-  // The value of `of`, made by make() if it is not there. Stays where it is as long as each round asks for it.
-  Value& get(const Fingerprint& of, auto&& make) {
-    if (Value* v = find(of)) return *v;
-    return values_.emplace(of, Slot{make(), round_}).first->second.value;
-  }
-  Value* find(const Fingerprint& of) {
-    const auto at = values_.find(of);
-    if (at == values_.end()) return nullptr;
+  struct Slot {
+    Value value{};
+    Fingerprint of;  // of a new one: nobody's
+    uint64_t round = 0;
+  };
+  // Whoever finds another fingerprint in it than that of today makes the value anew. It stays where it is until a round ends that did not
+  // ask for it.
+  Slot& slot(std::string_view name) {
+    auto at = values_.find(name);
+    if (at == values_.end()) at = values_.emplace(std::string(name), Slot{}).first;
     at->second.round = round_;
-    return &at->second.value;
+    return at->second;
+  }
+  // The same in one step. REQUIRES: a name is asked for with one fingerprint a round.
+  Value& get(std::string_view name, const Fingerprint& of, auto&& make) {
+    Slot& s = slot(name);
+    if (s.of != of) s.value = make(), s.of = of;
+    return s.value;
+  }
+  // Between rounds: what is there, or nullptr; not asked for by it.
+  Slot* find(std::string_view name) {
+    const auto at = values_.find(name);
+    return at == values_.end() ? nullptr : &at->second;
+  }
+  // Drops what this round did not ask for: gone(value) first.
+  void end_round(auto&& gone) {
+    std::erase_if(values_, [&](const auto& v) {
+      if (v.second.round == round_) return false;
+      gone(v.second.value);
+      return true;
+    });
+    round_++;
   }
   void end_round() {
-    std::erase_if(values_, [&](const auto& v) { return v.second.round != round_; });
-    round_++;
+    end_round([](const Value&) {});
   }
 
  private:
-  struct Slot {
-    Value value;
-    uint64_t round;
+  struct Hash : std::hash<std::string_view> {
+    using is_transparent = void;
   };
-  std::unordered_map<Fingerprint, Slot, Fingerprint::Hash> values_;
-  uint64_t round_ = 0;
+  std::unordered_map<std::string, Slot, Hash, std::equal_to<>> values_;
+  uint64_t round_ = 1;
 };
 
 }  // namespace sluice::plane

@@ -70,14 +70,16 @@ std::shared_ptr<Config> read_istio(Node document, std::vector<Issue>& issues) {
 
 }  // namespace
 
-std::string order_of(const Config& c) {
+void settle(Config& c) {
   const std::string& made_at = c.document["metadata"]["creationTimestamp"].str();  // RFC 3339 in UTC: text order is time order
-  return made_at.empty() ? "1" + c.ns + "/" + c.name : "0" + made_at + '\0' + c.name + '\0' + c.ns;
+  c.order = made_at.empty() ? "1" + c.ns + "/" + c.name : "0" + made_at + '\0' + c.name + '\0' + c.ns;
+  c.export_to = c.spec()["exportTo"].list();
+  c.delegates = c.kind == "VirtualService" && std::ranges::any_of(c.spec()["http"].items, [](const Node& r) { return r.has("delegate"); });
 }
 
 std::shared_ptr<Config> read_object(Node document, std::shared_ptr<const Source> source, std::vector<Issue>& issues) {
   auto c = is_gateway_api(document) ? read_gateway_api(std::move(document), issues) : read_istio(std::move(document), issues);
-  if (c != nullptr) c->order = order_of(*c), c->source = std::move(source);
+  if (c != nullptr) settle(*c), c->source = std::move(source);
   return c;
 }
 
@@ -91,6 +93,9 @@ Mesh read_mesh(Node document, std::shared_ptr<const Source> source, std::vector<
   if (document["trustDomain"]) m.trust_domain = document["trustDomain"].str();
   if (document["rootNamespace"]) m.root_namespace = document["rootNamespace"].str();
   m.trust_domain_aliases = document["trustDomainAliases"].list();
+  m.service_exports = document["defaultServiceExportTo"].list();
+  m.virtual_exports = document["defaultVirtualServiceExportTo"].list();
+  m.rule_exports = document["defaultDestinationRuleExportTo"].list();
   m.config = std::move(document);
   m.source = std::move(source);
   return m;

@@ -321,7 +321,7 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
   if (r["fault"]) per_filter.set("envoy.filters.http.fault", fault(r["fault"]));
   if (r["corsPolicy"]) per_filter.set("envoy.filters.http.cors", cors(r["corsPolicy"], gateway_api));
   o.set_if(!per_filter.empty(), "typedPerFilterConfig", per_filter);
-  return {o, match.catch_all};
+  return {o, match.catch_all, m.null() ? &r : &m};
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ namespace sluice::plane {
 namespace {
 
 Service service_of(const Config& e, const std::string& host) {
-  Service s{.host = host, .ns = e.ns, .external = e.spec()["location"].str() != "MESH_INTERNAL", .entry = &e};
+  Service s{.host = host, .ns = e.ns, .external = e.spec()["location"].str() != "MESH_INTERNAL", .entry = &e, .key = e.ns + "/" + host};
   s.resolution = e.spec()["resolution"].null() ? "NONE" : e.spec()["resolution"].str();
   for (const Node& p : e.spec()["ports"].items) {
     const uint32_t number = uint32_t(p["number"].integer());
@@ -35,15 +35,17 @@ Endpoint endpoint_of(const Node& spec, const Node& metadata_labels) {
 
 void add_services(View& v) {
   std::vector<std::pair<int, const ViewParts::Entry*>> seen;
+  const size_t many = v.world.of_kind("ServiceEntry").size();
+  v.entries.reserve(many), v.by_host.reserve(many), v.by_ns_host.reserve(many), seen.reserve(many);
   for (const Config* e : v.world.of_kind("ServiceEntry")) {
-    const auto& entry = v.parts->entries.get(Fingerprint().add(e->shape), [&] {
+    const auto& entry = v.parts->entries.get(memo_name(*e), Fingerprint().add(e->shape), [&] {
       ViewParts::Entry made{.owner = e->shared_from_this(), .services = {}};
       for (const Node& host : e->spec()["hosts"].items) made.services.push_back(service_of(*e, host.str()));
       return made;
     });
     for (const Service& s : entry.services) {
       v.all_services.push_back(&s);
-      v.entries[s.ns + "/" + s.host].push_back(e);
+      v.entries[s.key].push_back(e);
     }
     if (const auto r = visibility(*e, v.node.ns, v.world.mesh)) seen.emplace_back(*r, &entry);
   }
@@ -52,7 +54,7 @@ void add_services(View& v) {
     for (const Service& s : entry->services) {
       v.services.push_back(&s);
       v.by_host.try_emplace(s.host, &s);
-      v.by_ns_host.try_emplace(s.ns + "/" + s.host, &s);
+      v.by_ns_host.try_emplace(s.key, &s);
     }
   for (const Config* w : v.world.of_kind("WorkloadEntry")) v.workloads[w->ns].push_back(w);
 }
@@ -65,7 +67,7 @@ const Service* View::service(const std::string& host, const std::string& ns) con
 }
 
 std::span<const Config* const> View::entries_of(const Service& s) const {
-  const auto it = entries.find(s.ns + "/" + s.host);
+  const auto it = entries.find(s.key);
   return it == entries.end() ? std::span<const Config* const>() : it->second;
 }
 

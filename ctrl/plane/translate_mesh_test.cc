@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "ctrl/plane/resource.h"
+#include "ctrl/plane/translation.h"
 #include "ctrl/plane/view.h"
 
 namespace sluice::plane {
@@ -444,6 +445,30 @@ TEST(MeshConfig, WhatTheNodeSaysOfItselfComesFirst) {
   const std::string text = Translated(kWorld, "defaultConfig: {gatewayTopology: {numTrustedProxies: 1}}\n", *node).listener();
   EXPECT_TRUE(has(text, R"("xffNumTrustedHops":3)")) << text;
   EXPECT_NE(node->key(), kNode.key());
+}
+
+// What is kept from one version to the next (translation.h) is made anew where it hangs on MeshConfig or Telemetry.
+TEST(MeshConfig, AChangeReachesWhatIsKept) {
+  const std::string world =
+      networking("Gateway", "g",
+                 "{selector: {istio: gw}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.example, b.example], tls: {httpsRedirect: true}}]}") +
+      service("web.example") + service("zipkin.example") + kRoute;
+  const std::pair<std::string, std::string> versions[] = {
+      {world, ""},
+      {world, "defaultConfig: {proxyHeaders: {attemptCount: {disabled: true}}, gatewayTopology: {numTrustedProxies: 1}}\n"},
+      {world, "defaultServiceExportTo: ['~']\n"},
+      {world, kZipkin + "defaultHttpRetryPolicy: {attempts: 9}\n"},
+      {world + telemetry("{tracing: [{providers: [{name: z}]}]}"), kZipkin},
+      {world + rule("{proxyProtocol: {}}"), kZipkin + "tlsDefaults: {ecdhCurves: [P-256]}\n"}};
+  Translation kept(kNode, {.deny_by_default = false});
+  for (const auto& [yaml, mesh] : versions) {
+    const Loaded l = load_text(yaml, "in.yaml", mesh);
+    ASSERT_FALSE(has_errors(l.issues)) << render(l.issues);
+    const auto got = kept.update(std::make_shared<const World>(l.world));
+    const auto want = to_resources(translate(l.world, kNode, {.deny_by_default = false}));
+    ASSERT_TRUE(got && want);
+    for (int t = 0; t < kTypes; t++) EXPECT_EQ((*got)->version[t], want->version[t]) << kTypeNames[t] << " with " << mesh;
+  }
 }
 
 TEST(MeshConfig, IsCheckedAtItsLine) {

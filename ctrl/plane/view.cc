@@ -7,16 +7,13 @@
 #include "ctrl/plane/gateway_api.h"
 
 namespace sluice::plane {
-std::vector<std::string> export_of(const Config& c, const Mesh& mesh) {
-  if (!c.spec()["exportTo"].items.empty()) return c.spec()["exportTo"].list();
-  const char* kind = c.kind == "ServiceEntry"     ? "defaultServiceExportTo"
-                     : c.kind == "VirtualService" ? "defaultVirtualServiceExportTo"
-                                                  : "defaultDestinationRuleExportTo";
-  return mesh.config[kind].list();
+const std::vector<std::string>& export_of(const Config& c, const Mesh& mesh) {
+  if (!c.export_to.empty()) return c.export_to;
+  return c.kind == "ServiceEntry" ? mesh.service_exports : c.kind == "VirtualService" ? mesh.virtual_exports : mesh.rule_exports;
 }
 
 std::optional<int> visibility(const Config& e, const std::string& ns, const Mesh& mesh) {
-  const auto to = export_of(e, mesh);
+  const auto& to = export_of(e, mesh);
   const auto has = [&](const std::string& x) { return std::ranges::find(to, x) != to.end(); };
   if (to.empty() || has("*")) return 2;
   if (has(".") || has(e.ns)) {
@@ -172,13 +169,13 @@ void add_virtuals(View& v) {
   for (const Config* c : all) {
     const auto rank = visibility(*c, v.node.ns, v.world.mesh);
     if (!rank) continue;
-    const auto delegates = delegates_of(*c, all, v.world.mesh);
+    const auto delegates = c->delegates ? delegates_of(*c, all, v.world.mesh) : std::vector<const Config*>();
     Fingerprint f;
     f.add(c->id);
     for (const Config* d : delegates) f.add(d->id);
-    const Virtual* x = v.parts->virtuals.get(f, [&] { return virtual_of(*c, f.word(), delegates); }).get();
+    const Virtual* x = v.parts->virtuals.get(memo_name(*c), f, [&] { return virtual_of(*c, f.word(), delegates); }).get();
     if (std::ranges::none_of(x->gateways, [&](const std::string& g) { return selected.contains(g); })) continue;
-    seen.push_back({*rank, std::ranges::any_of(c->spec()["http"].items, [](const Node& r) { return r.has("delegate"); }), x});
+    seen.push_back({*rank, c->delegates, x});
   }
   // Those that delegate stand behind all others.
   std::ranges::stable_sort(seen, {}, [](const Seen& s) { return std::pair(s.rank, s.delegates); });

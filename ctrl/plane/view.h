@@ -20,10 +20,11 @@ struct ServicePort {
 };
 struct Service {
   std::string host, ns;
-  bool external = false;  // MESH_EXTERNAL: no identity of this mesh is expected there
+  bool external = false;          // MESH_EXTERNAL: no identity of this mesh is expected there
   const Config* entry = nullptr;  // an object of the entry's shape: its endpoints may be old
   std::string resolution = {};
   std::vector<ServicePort> ports = {};
+  std::string key = {};  // "ns/host"
 };
 
 // One endpoint of a port: inline in a ServiceEntry, a WorkloadEntry that it selects, or the host itself (DNS).
@@ -95,15 +96,15 @@ struct View {
   std::vector<Server> servers;      // in the order of gateways and of their lists
   std::vector<ListenerPort> ports;  // of the servers that did not give way
   std::map<std::string, std::vector<const Server*>> routes;
-  std::vector<const Virtual*> virtuals;                                        // bound to one of the selected gateways
-  std::unordered_map<std::string, std::vector<const Virtual*>> by_gateway;     // the same, "ns/name"
-  std::vector<const Service*> services;                                        // all that the node sees, private before exported before public
-  std::vector<const Service*> all_services;                                    // of the mesh
-  std::unordered_map<std::string, const Service*> by_host, by_ns_host;         // of services: the first; "ns/host"
-  std::unordered_map<std::string, std::vector<const Config*>> entries;         // ServiceEntries of the mesh by "ns/host"
-  std::unordered_map<std::string, std::vector<const Config*>> workloads;       // WorkloadEntries by namespace
-  std::unordered_map<std::string, std::vector<const Config*>> peer_policies;   // PeerAuthentications by namespace
-  std::map<std::string, RuleSet> own_rules, exported_rules;                    // by namespace
+  std::vector<const Virtual*> virtuals;                                     // bound to one of the selected gateways
+  std::unordered_map<std::string, std::vector<const Virtual*>> by_gateway;  // the same, "ns/name"
+  std::vector<const Service*> services;                                     // all that the node sees, private before exported before public
+  std::vector<const Service*> all_services;                                 // of the mesh
+  std::unordered_map<std::string_view, const Service*> by_host, by_ns_host;   // of services: the first; "ns/host"
+  std::unordered_map<std::string_view, std::vector<const Config*>> entries;   // ServiceEntries of the mesh by "ns/host"
+  std::unordered_map<std::string, std::vector<const Config*>> workloads;      // WorkloadEntries by namespace
+  std::unordered_map<std::string, std::vector<const Config*>> peer_policies;  // PeerAuthentications by namespace
+  std::map<std::string, RuleSet> own_rules, exported_rules;                   // by namespace
   RuleSet private_root_rules;
   std::deque<Config> merged_rules;
   std::map<std::string, const Config*> backend_tls_rules;  // of the Gateway API's BackendTLSPolicies, by full host
@@ -128,7 +129,7 @@ void merge_gateways(View& v);  // fills servers, ports and routes
 using TakenHosts = std::map<std::string, std::string>;  // host -> bind
 bool claim_hosts(TakenHosts& taken, const std::vector<std::string>& hosts, const std::string& bind);
 
-std::vector<std::string> export_of(const Config& c, const Mesh& mesh);  // its own, else the mesh's default
+const std::vector<std::string>& export_of(const Config& c, const Mesh& mesh);  // its own, else the mesh's default
 // By exportTo: 0 private to the namespace, 1 exported to it by name, 2 to all; nothing: not seen there.
 std::optional<int> visibility(const Config& c, const std::string& ns, const Mesh& mesh);
 void add_http_routes(const std::vector<const Config*>& delegates, Virtual& x);  // with those of its delegates
@@ -145,6 +146,7 @@ std::string sni_name(uint32_t port, const std::string& subset, const std::string
 std::string destination_cluster(const View& v, const Node& destination, const std::string& ns, uint32_t listener_port);
 Json json_of(const Node& n);  // of YAML as it stands: plain numbers and truth values are themselves, all else is text
 std::string config_path(const Config& c);
+inline std::string memo_name(const Config& c) { return c.ns + "/" + c.name + (c.derived ? "~" : ""); }  // one of its kind
 
 // A filter chain; by_tls: the listener has to look into the ClientHello for it.
 struct Chain {
@@ -175,9 +177,16 @@ class EgressScope {
 };
 
 // The parts of an answer, one file each.
-void translate_clusters(const View& v, Answer& out);
-void translate_listeners(const View& v, Answer& out);
-Answer translate_for_grpc(const View& v);  // a Node with GENERATOR: grpc
+struct WantedService {
+  const Service* service = nullptr;
+  bool sni_dnat = false;  // as an AUTO_PASSTHROUGH server reaches it
+};
+std::vector<WantedService> wanted_services(const View& v);
+void translate_service(const View& v, const Service& s, bool sni_dnat, Answer& out);  // its clusters and endpoints
+void add_black_hole(const View& v, Answer& out);
+void translate_clusters(const View& v, Answer& out);   // all of that
+void translate_listeners(const View& v, Answer& out);  // without the routes
+Answer translate_for_grpc(const View& v);              // a Node with GENERATOR: grpc
 Json route_configuration(const View& v, const std::string& name, const std::vector<const Server*>& servers);
 std::vector<Patch> patches_of(const View& v);
 Array access_logs(const View& v);

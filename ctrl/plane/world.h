@@ -16,9 +16,12 @@ struct Config : std::enable_shared_from_this<Config> {
   Node document;
   bool derived = false;                // made of the Gateway API (gateway_api.h), not read
   std::shared_ptr<const void> source;  // keeps what the document's nodes point to
-  uint64_t id = 0;                       // of its content, wherever it stands; never given to another content
-  uint64_t shape = 0;                    // of a ServiceEntry: the same without its endpoints; else the id
-  std::string order;                     // Istio's order of objects of one kind, as text
+  uint64_t id = 0;                     // of its content, wherever it stands; never given to another content
+  uint64_t shape = 0;                  // of a ServiceEntry: the same without its endpoints; else the id
+  // What each translation asks of each object, out of the document (object.h, settle()).
+  std::string order;                   // Istio's order of objects of one kind, as text
+  std::vector<std::string> export_to;  // spec.exportTo
+  bool delegates = false;              // a VirtualService that does
   const Node& spec() const { return document["spec"]; }
   const Node& labels() const { return document["metadata"]["labels"]; }
   const Node& at() const { return document["metadata"]["name"]; }
@@ -27,6 +30,7 @@ struct Config : std::enable_shared_from_this<Config> {
 struct Mesh {
   std::string access_log_file, access_log_format, trust_domain = "cluster.local", domain = "cluster.local", root_namespace = "istio-system";
   std::vector<std::string> trust_domain_aliases;
+  std::vector<std::string> service_exports, virtual_exports, rule_exports;  // of objects that say no exportTo
   Node config;  // all of it
   std::shared_ptr<const Source> source;
   uint64_t id = 0;  // of its content
@@ -36,11 +40,13 @@ struct Mesh {
 class World {
  public:
   Mesh mesh;
+  uint64_t shape = 0;  // worlds of one shape differ in nothing but endpoints of ServiceEntries
   const std::vector<const Config*>& of_kind(std::string_view kind) const;  // in Istio's order
   std::vector<const Config*> all() const;                                  // likewise
   size_t written() const;                                                  // how many that are not derived
   // For its makers: what leaves and what comes, and who owns what is there then.
-  void change(const std::vector<const Config*>& gone, const std::vector<const Config*>& come, std::vector<std::shared_ptr<const void>> owners);
+  void change(const std::vector<const Config*>& gone, const std::vector<const Config*>& come,
+              std::vector<std::shared_ptr<const void>> owners);
   void add(std::span<const std::shared_ptr<const Config>> more);
 
  private:
