@@ -434,7 +434,8 @@ std::string Agent::config_dump_json() const {
   for (const auto& [key, reason] : file_refusals_) refused.push_back({key.first, key.second, reason});
   for (size_t i = 0; i < xds::kTypes; i++)
     for (const auto& [name, reason] : client_.status(xds::Type(i)).refused) refused.push_back({xds::Type(i), name, reason});
-  return config_dump(resources, refused);
+  const Usec age = published_ == 0 ? 0 : mono_us() - published_at_;
+  return config_dump(resources, refused, {.node = bootstrap_.node, .secrets = secrets_in_use(), .wall_us = wall_us() - int64_t(age)});
 }
 
 }  // namespace sluice::agent

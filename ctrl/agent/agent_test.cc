@@ -476,9 +476,24 @@ TEST_F(AgentTest, TheDumpIsJsonInEnvoysShape) {
   const auto ok = google::protobuf::util::JsonStringToMessage(dump, &s);
   ASSERT_TRUE(ok.ok()) << ok.message();
   const auto& configs = s.fields().at("configs").list_value();
-  ASSERT_EQ(configs.values_size(), 4);
-  EXPECT_EQ(configs.values(0).struct_value().fields().at("@type").string_value(), "type.googleapis.com/envoy.admin.v3.ClustersConfigDump");
-  const auto& listener = configs.values(1).struct_value().fields().at("dynamic_listeners").list_value().values(0).struct_value();
+  ASSERT_EQ(configs.values_size(), 6);
+  const char* sections[] = {"Bootstrap", "Clusters", "Listeners", "Routes", "Endpoints", "Secrets"};
+  for (int i = 0; i < 6; i++)
+    EXPECT_EQ(configs.values(i).struct_value().fields().at("@type").string_value(),
+              std::string("type.googleapis.com/envoy.admin.v3.") + sections[i] + "ConfigDump");
+  EXPECT_EQ(configs.values(0)
+                .struct_value()
+                .fields()
+                .at("bootstrap")
+                .struct_value()
+                .fields()
+                .at("node")
+                .struct_value()
+                .fields()
+                .at("id")
+                .string_value(),
+            b.node.id);
+  const auto& listener = configs.values(2).struct_value().fields().at("dynamic_listeners").list_value().values(0).struct_value();
   EXPECT_EQ(listener.fields().at("active_state").struct_value().fields().at("listener").struct_value().fields().at("name").string_value(),
             listener.fields().at("name").string_value());
   EXPECT_EQ(dump.find("cannot print"), std::string::npos);

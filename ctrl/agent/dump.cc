@@ -267,8 +267,9 @@ std::string metrics_text(const AgentStatus& s) {
   return m.text();
 }
 
-std::string config_dump(const std::vector<DumpedResource>& resources, const std::vector<DumpedRefusal>& refused) {
+std::string config_dump(const std::vector<DumpedResource>& resources, const std::vector<DumpedRefusal>& refused, const DumpedSelf& self) {
   const std::string configs[] = {
+      bootstrap_dump(self),
       print_all<admin::ClustersConfigDump>(resources, refused, xds::Type::kCluster,
                                            [](auto& config, const DumpedResource* r, const DumpedRefusal* f) {
                                              auto* d = config.add_dynamic_active_clusters();
@@ -302,6 +303,7 @@ std::string config_dump(const std::vector<DumpedResource>& resources, const std:
                                               set_any(d->mutable_endpoint_config(), *r);
                                               set_time(d->mutable_last_updated(), r->wall_us);
                                             }),
+      secrets_dump(self),
   };
   std::string out = "{\"configs\":[";
   const char* separator = "";

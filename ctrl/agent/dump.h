@@ -25,7 +25,16 @@ struct DumpedRefusal {
   xds::Type type;
   std::string name, reason;
 };
-// {"configs": [ClustersConfigDump, ListenersConfigDump, RoutesConfigDump, EndpointsConfigDump]} as Envoy's /config_dump?include_eds has it.
-std::string config_dump(const std::vector<DumpedResource>& resources, const std::vector<DumpedRefusal>& refused);
+// What of the dump is not a resource: who the gateway is, and the secrets of its tables (certificates; keys are "[redacted]").
+struct DumpedSelf {
+  const NodeConfig& node;
+  std::vector<const compile::Secret*> secrets;
+  int64_t wall_us = 0;  // since when the tables in force hold them
+};
+// {"configs": [BootstrapConfigDump, ClustersConfigDump, ListenersConfigDump, RoutesConfigDump, EndpointsConfigDump, SecretsConfigDump]} as
+// Envoy's /config_dump?include_eds has it; all six are there, for `istioctl proxy-config all -f` stops at the first that is missing.
+std::string config_dump(const std::vector<DumpedResource>& resources, const std::vector<DumpedRefusal>& refused, const DumpedSelf& self);
+std::string bootstrap_dump(const DumpedSelf& self);
+std::string secrets_dump(const DumpedSelf& self);
 
 }  // namespace sluice::agent

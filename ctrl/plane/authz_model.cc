@@ -38,6 +38,16 @@ Json header(const std::string& name, const std::string& v, bool ignore_case = fa
   return Object{{"header", h.set("stringMatch", m)}};
 }
 
+// One of the values of a list with commas, as `request.experimental.inline.headers` looks into it: without a thought for spaces.
+Json inline_header(const std::string& name, const std::string& v) {
+  if (v == "*") return header(name, v);
+  const bool suffix = v.starts_with('*'), prefix = !suffix && v.ends_with('*');
+  const std::string text = quoted_regex(suffix ? v.substr(1) : prefix ? v.substr(0, v.size() - 1) : v);
+  const std::string one = (suffix ? ".*" : "") + text + (prefix ? ".*" : "");
+  return Object{{"header", Object{{"name", name},
+                                  {"safeRegexMatch", Object{{"regex", "^" + one + "$|^" + one + ",.*|.*," + one + ",.*|.*," + one + "$"}}}}}};
+}
+
 Json cidr(const char* field, const std::string& v) {
   const size_t slash = v.find('/');
   const std::string address = v.substr(0, slash);
@@ -238,7 +248,7 @@ struct Rule {
     for (const Node& w : rule["when"].items) {
       const std::string& key = w["key"].str();
       const Node &yes = w["values"], &no = w["notValues"];
-      constexpr std::string_view kHeaders = "request.headers[", kClaims = "request.auth.claims[";
+      constexpr std::string_view kHeaders = "request.headers[", kClaims = "request.auth.claims[", kInline = "request.experimental.inline.headers[";
       const auto inner = [&](std::string_view head) { return key.substr(head.size(), key.size() - head.size() - 1); };
       const auto claim_list = [&](std::vector<std::string> path) {
         g.add(yes, no, true, [&](const std::vector<std::string>& list) { return claims(path, list); });
@@ -253,6 +263,7 @@ struct Rule {
       else if (key == "request.auth.presenter") claim_list({"azp"});
       else if (key.starts_with(kClaims)) claim_list(bracketed(inner(kClaims)));
       else if (key.starts_with(kHeaders)) g.add_each(yes, no, true, [&](const std::string& v) { return header(inner(kHeaders), v); });
+      else if (key.starts_with(kInline)) g.add_each(yes, no, true, [&](const std::string& v) { return inline_header(inner(kInline), v); });
     }
     return g;
   }

@@ -124,6 +124,19 @@ TEST(Authz, ATargetRefIsForTheKubernetesGatewayOfThatNameOnly) {
   EXPECT_TRUE(http_rbac(v.view).empty());
 }
 
+TEST(Authz, AnInlineHeaderIsOneOfItsList) {
+  const auto regex = [](const std::string& value) {
+    const Views v(kHead + "  rules: [{when: [{key: 'request.experimental.inline.headers[x-a]', values: [\"" + value + "\"]}]}]\n");
+    const std::string http = Json(http_rbac(v.view)).text;
+    const size_t at = http.find("\"regex\":\"");
+    return at == std::string::npos ? http : http.substr(at + 9, http.find('"', at + 9) - at - 9);
+  };
+  EXPECT_EQ(regex("foo"), "^foo$|^foo,.*|.*,foo,.*|.*,foo$");
+  EXPECT_EQ(regex("/a*"), "^/a.*$|^/a.*,.*|.*,/a.*,.*|.*,/a.*$");
+  EXPECT_EQ(regex("*foo"), "^.*foo$|^.*foo,.*|.*,.*foo,.*|.*,.*foo$");
+  EXPECT_NE(regex("*").find(R"("name":"x-a","presentMatch":true)"), std::string::npos);
+}
+
 TEST(Authz, PoliciesOfOtherNamespacesDoNotSelect) {
   const Views v("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: bar}\nspec: {rules: [{}]}\n");
   EXPECT_TRUE(http_rbac(v.view).empty());

@@ -24,7 +24,8 @@ void check_regex(Checker& c, const Node& match, const std::string& what);
 void check_duration(Checker& c, const Node& d, const std::string& what, int64_t least_ns = 1'000'000);
 void check_percent(Checker& c, const Node& p, const std::string& what);
 
-// One file a subject: rules_gateway.cc, rules_routes.cc, rules_destination.cc, rules_services.cc, rules_security.cc.
+// One file a subject: rules_gateway.cc, rules_routes.cc, rules_destination.cc, rules_services.cc, rules_security.cc, rules_workloads.cc,
+// rules_mesh.cc.
 void check_gateway(Checker& c, const Config& g);
 void check_virtual_service(Checker& c, const Config& v);
 void check_destination_rule(Checker& c, const Config& d);
@@ -34,5 +35,10 @@ void check_authorization(Checker& c, const Config& a);
 void check_peer_authentication(Checker& c, const Config& p);
 void check_request_authentication(Checker& c, const Config& r);
 void check_envoy_filter(Checker& c, const Config& e);
+void check_sidecar(Checker& c, const Config& s);
+void check_workload_group(Checker& c, const Config& w);
+void check_proxy_config(Checker& c, const Config& p);
+void check_telemetry(Checker& c, const Config& t);
+void check_mesh_config(Checker& c, const Node& mesh);
 
 }  // namespace sluice::plane

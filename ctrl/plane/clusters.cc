@@ -8,6 +8,18 @@
 namespace sluice::plane {
 namespace {
 
+// `socket` behind the PROXY header that the policy asks for, if it does.
+Json in_proxy_protocol(const Policy& policy, const Json& socket) {
+  if (policy.proxy_protocol->kind == Node::Kind::kNull) return socket;
+  Object config;
+  if ((*policy.proxy_protocol)["version"].str() == "V2") config.set("version", "V2");
+  return extension("envoy.transport_sockets.upstream_proxy_protocol",
+                   "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+                   {{"config", config}, {"transportSocket", socket}});
+}
+
+Json raw_buffer() { return extension("envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"); }
+
 // Which sockets reach the endpoints. Automatic mutual TLS: the endpoint's tlsMode metadata chooses between Istio's mTLS and the wire as it
 // is.
 void add_sockets(const View& v, const Service& s, const Policy& policy, const std::string& sni, bool http2, Object& c,
@@ -20,20 +32,19 @@ void add_sockets(const View& v, const Service& s, const Policy& policy, const st
       if (tls["subjectAltNames"].items.empty() && !tls["insecureSkipVerify"].boolean())
         options.upstream_http.set("autoSanValidation", true);
     }
-    c.set("transportSocket", originated_tls(tls, identities_of(v, s), http2));
+    c.set("transportSocket", in_proxy_protocol(policy, originated_tls(v.world.mesh, tls, identities_of(v, s), http2)));
   } else if (mode == "ISTIO_MUTUAL") {
     const auto names = tls["subjectAltNames"].items.empty() ? identities_of(v, s) : tls["subjectAltNames"].list();
-    c.set("transportSocket", istio_mutual_tls(tls["sni"].str().empty() ? sni : tls["sni"].str(), names, http2));
+    c.set("transportSocket", in_proxy_protocol(policy, istio_mutual_tls(tls["sni"].str().empty() ? sni : tls["sni"].str(), names, http2)));
   } else if (mode.empty() && !s.external && s.resolution != "NONE" && peer_mode(v, s.ns) != PeerMode::kDisable &&
              (v.world.mesh.config["enableAutoMtls"].null() || v.world.mesh.config["enableAutoMtls"].boolean())) {
     c.set("transportSocketMatches",
           Array{Object{{"name", "tlsMode-istio"},
                        {"match", Object{{"tlsMode", "istio"}}},
-                       {"transportSocket", istio_mutual_tls(sni, identities_of(v, s), http2)}},
-                Object{{"name", "tlsMode-disabled"},
-                       {"match", Object{}},
-                       {"transportSocket",
-                        extension("envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")}}});
+                       {"transportSocket", in_proxy_protocol(policy, istio_mutual_tls(sni, identities_of(v, s), http2))}},
+                Object{{"name", "tlsMode-disabled"}, {"match", Object{}}, {"transportSocket", in_proxy_protocol(policy, raw_buffer())}}});
+  } else if (*policy.proxy_protocol) {
+    c.set("transportSocket", in_proxy_protocol(policy, raw_buffer()));
   }
 }
 
@@ -66,13 +77,14 @@ void add_cluster(const View& v, const Service& s, const ServicePort& p, const Co
   const Node& asked = backend_tls(v, s.host, p.number);
   if (asked) policy.tls = &asked;
   const Object members = assignment(v, s, p, rule, subset, name, sni_dnat);
-  const bool names = s.resolution.starts_with("DNS");
+  const bool names = s.resolution.starts_with("DNS"), as_addressed = passes_through(policy);
   Object c{{"name", name}, {"altStatName", name + ";"}};
   if (names) {
-    c.set("type", s.resolution == "DNS" ? "STRICT_DNS" : "LOGICAL_DNS").set("loadAssignment", members);
+    c.set("type", as_addressed ? "ORIGINAL_DST" : s.resolution == "DNS" ? "STRICT_DNS" : "LOGICAL_DNS");
+    c.set_if(!as_addressed, "loadAssignment", members);
     add_name_resolution(v, c);
   } else {
-    c.set("type", "EDS");
+    c.set("type", as_addressed ? "ORIGINAL_DST" : "EDS");
     c.set("edsClusterConfig", Object{{"edsConfig", Object{{"ads", Object{}}, {"initialFetchTimeout", "0s"}, {"resourceApiVersion", "V3"}}},
                                      {"serviceName", name}});
     out.endpoints[name] = typed("envoy.config.endpoint.v3.ClusterLoadAssignment", members);

@@ -108,14 +108,14 @@ void fill_hosts(Node& n, const std::string& ns) {
 
 }  // namespace
 
-std::vector<const Config*> delegates_of(const Config& c, const std::vector<const Config*>& all) {
+std::vector<const Config*> delegates_of(const Config& c, const std::vector<const Config*>& all, const Mesh& mesh) {
   std::vector<const Config*> out;
   for (const Node& route : c.spec()["http"].items) {
     const Node& delegate = route["delegate"];
     if (delegate.null()) continue;
     const std::string ns = delegate["namespace"].null() ? c.ns : delegate["namespace"].str();
     for (const Config* d : all)
-      if (d->name == delegate["name"].str() && d->ns == ns && d->spec()["hosts"].items.empty() && visibility(*d, c.ns) &&
+      if (d->name == delegate["name"].str() && d->ns == ns && d->spec()["hosts"].items.empty() && visibility(*d, c.ns, mesh) &&
           std::ranges::find(out, d) == out.end())
         out.push_back(d);
   }

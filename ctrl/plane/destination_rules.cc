@@ -7,8 +7,8 @@
 namespace sluice::plane {
 namespace {
 
-bool only_here(const Config& c) {
-  const auto to = c.spec()["exportTo"].list();
+bool only_here(const Config& c, const Mesh& mesh) {
+  const auto& to = export_of(c, mesh);
   return to.size() == 1 && (to[0] == "." || to[0] == c.ns);
 }
 
@@ -38,7 +38,7 @@ bool same_labels(const Node& a, const Node& b) {
   return a.keys.size() == b.keys.size() && std::ranges::all_of(a.keys, [&](const Node& k) { return a[k.text].str() == b[k.text].str(); });
 }
 
-void add(RuleSet& set, const Config& c, std::deque<Config>& merged) {
+void add(RuleSet& set, const Config& c, std::deque<Config>& merged, const Mesh& mesh) {
   auto& rules = set[full_host(c.spec()["host"].str(), c.ns)];
   bool own_entry = true;
   for (const Config*& have : rules.rules) {
@@ -51,7 +51,7 @@ void add(RuleSet& set, const Config& c, std::deque<Config>& merged) {
     have = &copy;
   }
   if (own_entry) rules.rules.push_back(&c);
-  if (rules.export_to.empty()) rules.export_to = c.spec()["exportTo"].list();
+  if (rules.export_to.empty()) rules.export_to = export_of(c, mesh);
 }
 
 const RuleSet::mapped_type* most_specific(const RuleSet& set, const std::string& host) {
@@ -78,9 +78,9 @@ const Config* pick(const RulesOfHost* rules, const NodeInfo& node) {
 void index_rules(View& v) {
   for (const Config* c : v.world.of_kind("DestinationRule")) {
     if (c->derived) v.backend_tls_rules[c->spec()["host"].str()] = c;
-    add(v.own_rules[c->ns], *c, v.merged_rules);
-    if (!only_here(*c)) add(v.exported_rules[c->ns], *c, v.merged_rules);
-    else if (c->ns == v.world.mesh.root_namespace) add(v.private_root_rules, *c, v.merged_rules);
+    add(v.own_rules[c->ns], *c, v.merged_rules, v.world.mesh);
+    if (!only_here(*c, v.world.mesh)) add(v.exported_rules[c->ns], *c, v.merged_rules, v.world.mesh);
+    else if (c->ns == v.world.mesh.root_namespace) add(v.private_root_rules, *c, v.merged_rules, v.world.mesh);
   }
 }
 

@@ -27,8 +27,9 @@ bool reaches(const Node& patch, const NodeInfo& node) {
 std::vector<Patch> patches_of(const View& v) {
   std::vector<const Config*> filters;
   for (const Config* c : v.world.of_kind("EnvoyFilter"))
-    if ((c->ns == v.node.ns || c->ns == v.world.mesh.root_namespace) &&
-        labels_within(c->spec()["workloadSelector"]["labels"], v.node.labels))
+    if (c->spec()["targetRefs"].items.empty() ? (c->ns == v.node.ns || c->ns == v.world.mesh.root_namespace) &&
+                                                    labels_within(c->spec()["workloadSelector"]["labels"], v.node.labels)
+                                              : policy_selects(*c, v))
       filters.push_back(c);
   std::ranges::stable_sort(
       filters, {}, [&](const Config* c) { return std::pair(c->spec()["priority"].integer(), c->ns != v.world.mesh.root_namespace); });

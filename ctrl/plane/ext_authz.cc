@@ -2,19 +2,11 @@
 #include <algorithm>
 
 #include "ctrl/plane/authz_model.h"
+#include "ctrl/plane/providers.h"
 #include "ctrl/plane/view.h"
 
 namespace sluice::plane {
 namespace {
-
-// "NS/HOST" or "HOST", as Istio's providers name a service; the first that the mesh has.
-const Service* provider_service(const View& v, const std::string& name) {
-  const size_t slash = name.find('/');
-  const std::string host = name.substr(slash + 1);
-  for (const Service* s : v.all_services)
-    if (s->host == host && (slash == std::string::npos || s->ns == name.substr(0, slash))) return s;
-  return nullptr;
-}
 
 Json marked_by(std::string_view rbac) {
   return Object{{"filter", rbac},

@@ -70,12 +70,12 @@ MeshRoutes mesh_routes(const View& v) {
   MeshRoutes out;
   const auto& all = v.world.of_kind("VirtualService");
   for (const Config* c : all) {
-    if (!visibility(*c, v.node.ns) || c->spec()["hosts"].items.empty()) continue;
+    if (!visibility(*c, v.node.ns, v.world.mesh) || c->spec()["hosts"].items.empty()) continue;
     const auto gateways = c->spec()["gateways"].list();
     if (!gateways.empty() && std::ranges::find(gateways, "mesh") == gateways.end()) continue;
     Virtual x{.config = c->shared_from_this()};
     for (const std::string& h : c->spec()["hosts"].list()) x.hosts.push_back(full_host(h, c->ns));
-    add_http_routes(delegates_of(*c, all), x);
+    add_http_routes(delegates_of(*c, all, v.world.mesh), x);
     make_for_grpc(x);
     if (!x.http.empty()) out.virtuals.push_back(std::move(x));
   }
@@ -146,9 +146,10 @@ void add_cluster(const View& v, const Service& s, const ServicePort& p, const Co
 Answer translate_for_grpc(const View& v) {
   Answer out{.for_grpc = true};
   const MeshRoutes routes = mesh_routes(v);
+  const EgressScope scope(v);
   for (const Service* seen : v.services) {
     const Service& s = *seen;
-    if (v.service(s.host) != seen || s.resolution.starts_with("DNS")) continue;  // gRPC takes no names for addresses
+    if (!scope.has(s) || v.service(s.host) != seen || s.resolution.starts_with("DNS")) continue;  // gRPC takes no names for addresses
     const Config* rule = v.destination_rule(s);
     for (const ServicePort& p : s.ports) {
       if (p.protocol == "UDP") continue;

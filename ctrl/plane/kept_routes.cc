@@ -102,7 +102,7 @@ std::vector<KeptRoutes::Host> KeptRoutes::plan(const View& v, const std::string&
          return list.empty ? nullptr : &list;
        })) {
     Fingerprint f;
-    f.add(h.tls_only).add(h.blackhole).add(h.domains.size());
+    f.add(h.tls_only).add(h.blackhole).add(h.counts_attempts).add(h.domains.size());
     for (const std::string& d : h.domains) f.add(d);
     auto& bytes = hosts_.slot(name + "|" + h.name);
     out.push_back({std::move(h), f, &bytes});
@@ -116,6 +116,7 @@ std::expected<ResourceTable::Shared, std::string> KeptRoutes::update(const View&
                                                                      const ResourceTable& before) {
   updates_++;
   Fingerprint structure;  // all that plan_hosts() looks at
+  structure.add(counts_attempts(v));
   for (const Server* s : servers) {
     structure.add(s->gateway_name()).add(s->service_port).add((*s->node)["tls"]["httpsRedirect"].boolean()).add(s->hosts.size());
     for (const std::string& h : s->hosts) structure.add(h);

@@ -16,6 +16,14 @@ bool uses_source_ip(const Node& rule, const std::string& subset) {
   return use;
 }
 
+// A subset has its own or none.
+const Node& tunnel_of(const Node& rule, const std::string& subset) {
+  if (subset.empty()) return rule["trafficPolicy"]["tunnel"];
+  for (const Node& s : rule["subsets"].items)
+    if (s["name"].str() == subset) return s["trafficPolicy"]["tunnel"];
+  return null_node();
+}
+
 struct TcpProxy {
   std::string stat;
   Object cluster;                // "cluster" or "weightedClusters"
@@ -23,6 +31,7 @@ struct TcpProxy {
   std::string subset;
   bool authorized = true;  // AUTO_PASSTHROUGH is Istio's own mTLS between networks: the far end decides
   bool metadata_exchange = false;
+  bool mongo = false;  // counted by Envoy's mongo_proxy, which passes it on
 };
 
 Json tcp_filters(const View& v, const TcpProxy& t) {
@@ -38,8 +47,16 @@ Json tcp_filters(const View& v, const TcpProxy& t) {
     if (tcp["maxConnectionDuration"])
       p.set("maxDownstreamConnectionDuration", duration_json(*parse_duration(tcp["maxConnectionDuration"].str())));
     if (uses_source_ip(t.rule->spec(), t.subset)) p.set("hashPolicy", Array{Object{{"sourceIp", Object{}}}});
+    if (const Node& tunnel = tunnel_of(t.rule->spec(), t.subset); tunnel && t.authorized) {
+      const std::string& to = tunnel["targetHost"].str();
+      Object o{{"hostname", (to.find(':') == std::string::npos ? to : "[" + to + "]") + ":" + tunnel["targetPort"].str()}};
+      p.set("tunnelingConfig", o.set_if(tunnel["protocol"].str() == "POST", "usePost", true));
+    }
   }
   if (const Array logs = access_logs(v); !logs.empty()) p.set("accessLog", logs);
+  if (t.mongo)
+    filters.add(extension("envoy.filters.network.mongo_proxy", "envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy",
+                          {{"statPrefix", t.stat}}));
   return filters.add(extension("envoy.filters.network.tcp_proxy", "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", p));
 }
 
@@ -47,6 +64,7 @@ Json l4_filters(const View& v, const Node& route, const Virtual& x, const Server
   const auto& targets = route["route"].items;
   TcpProxy t;
   t.metadata_exchange = s.tls_mode == "ISTIO_MUTUAL";
+  t.mongo = s.protocol == "MONGO";
   const Service* first = v.service(full_host(targets[0]["destination"]["host"].str(), x.config->ns));
   if (first != nullptr) t.rule = v.destination_rule(*first);
   if (targets.size() == 1) {
@@ -86,7 +104,7 @@ void add_tcp_chain(const View& v, const Server& s, std::vector<Chain>& chains) {
       if (r["route"].items.empty()) continue;
       const Json filters = l4_filters(v, r, x, s);
       if (!s.has_tls()) return chains.push_back(chain({}, filters));
-      const Json socket = downstream_tls(s);
+      const Json socket = downstream_tls(v, s);
       return chains.push_back(chain(sni_match(s.sni_hosts), filters, &socket, true));
     }
   }

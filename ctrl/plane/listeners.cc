@@ -19,59 +19,42 @@ constexpr std::string_view kHttpTail =
 {"upstreamProtocol":"HTTP2","alpnOverride":["istio-h2","istio","h2"]}]}},
 {"name":"envoy.filters.http.fault","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}},
 {"name":"envoy.filters.http.cors","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}})";
-constexpr std::string_view kRouter =
-    R"({"name":"envoy.filters.http.router","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}})";
+constexpr std::string_view kMetadataExchangeInMesh =
+    R"({"name":"istio.metadata_exchange","typedConfig":{"@type":"type.googleapis.com/udpa.type.v1.TypedStruct",
+"typeUrl":"type.googleapis.com/io.istio.http.peer_metadata.Config","value":{"upstream_discovery":[{"istio_headers":{}},{"workload_discovery":{}}],
+"upstream_propagation":[{"istio_headers":{"skip_external_clusters":true}}]}}})";
 
-Json tracing(const NodeInfo& node) {
-  Array tags;
-  for (const char* kind : {"allow", "deny"})
-    for (const auto& [what, key] : {std::pair("name", "shadow_effective_policy_id"), std::pair("result", "shadow_engine_result")}) {
-      const std::string k = kind;
-      tags.add(Object{{"tag", "istio.authorization.dry_run." + k + "_policy." + what},
-                      {"metadata", Object{{"kind", Object{{"request", Object{}}}},
-                                          {"metadataKey", Object{{"key", "envoy.filters.http.rbac"},
-                                                                 {"path", Array{Object{{"key", "istio_dry_run_" + k + "_" + key}}}}}}}}});
-    }
-  const auto label = [&](const char* name, const char* otherwise) {
-    const auto it = node.labels.find(name);
-    return it == node.labels.end() ? std::string(otherwise) : it->second;
-  };
-  for (const auto& [tag, value] :
-       {std::pair<const char*, std::string>("istio.canonical_revision", label("service.istio.io/canonical-revision", "latest")),
-        {"istio.canonical_service", label("service.istio.io/canonical-name", "unknown")},
-        {"istio.cluster_id", node.cluster_id},
-        {"istio.mesh_id", node.mesh_id},
-        {"istio.namespace", node.ns}})
-    if (!value.empty()) tags.add(Object{{"tag", tag}, {"literal", Object{{"value", value}}}});
-  return Object{{"clientSampling", Object{{"value", 100}}},
-                {"randomSampling", Object{{"value", 1}}},
-                {"overallSampling", Object{{"value", 100}}},
-                {"customTags", tags}};
+Json router(const View& v) {
+  Object o;
+  return extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router",
+                   o.set_if(hides_envoy_headers(v), "suppressEnvoyHeaders", true));
 }
 
 Json http_chain_filters(const View& v, const Server& s, const std::string& listener, const std::string& route) {
   Array filters;
-  filters.add(Json::raw(std::string(kMetadataExchange)));
+  filters.add(Json::raw(std::string(exchanges_in_mesh_only(v) ? kMetadataExchangeInMesh : kMetadataExchange)));
   filters.add_all(http_custom_authz(v)).add_all(jwt_authn(v)).add_all(http_rbac(v));
   if (s.protocol == "GRPC-WEB") filters.add(extension("envoy.filters.http.grpc_web", "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"));
-  filters.add(Json::raw(std::string(kHttpTail))).add_all(stats_filters(v)).add(Json::raw(std::string(kRouter)));
+  filters.add(Json::raw(std::string(kHttpTail))).add_all(stats_filters(v)).add(router(v));
   const std::string& name = (*s.node)["name"].str();
   Object h{{"statPrefix", s.terminates_http() && !name.empty() ? name : "outbound_" + listener + ";"},
            {"rds", Object{{"configSource", Object{{"ads", Object{}}, {"initialFetchTimeout", "0s"}, {"resourceApiVersion", "V3"}}},
                           {"routeConfigName", route}}},
            {"httpFilters", filters},
            {"httpProtocolOptions", Object{}},
-           {"serverName", "istio-envoy"},
            {"streamIdleTimeout", "0s"}};
-  if (traced(v)) h.set("tracing", tracing(v.node));
+  add_proxy_headers(v, h);
+  const bool by_request_id = add_tracing(v, h);
   if (const Array logs = access_logs(v); !logs.empty()) h.set("accessLog", logs);
-  h.set("useRemoteAddress", true).set("forwardClientCertDetails", "SANITIZE_SET");
-  h.set("setCurrentClientCertDetails", Object{{"subject", true}, {"cert", true}, {"dns", true}, {"uri", true}});
+  h.set("useRemoteAddress", true);
+  add_topology(v, h);
   h.set("proxy100Continue", true).set("upgradeConfigs", Array{Object{{"upgradeType", "websocket"}}});
-  h.set("normalizePath", true).set("pathWithEscapedSlashesAction", "KEEP_UNCHANGED");
-  h.set(
-      "requestIdExtension",
-      Object{{"typedConfig", typed("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", {{"useRequestIdForTraceSampling", true}})}});
+  const std::string& paths = v.world.mesh.config["pathNormalization"]["normalization"].str();
+  const bool decodes = paths == "DECODE_AND_MERGE_SLASHES";
+  h.set("normalizePath", paths != "NONE").set_if(decodes || paths == "MERGE_SLASHES", "mergeSlashes", true);
+  h.set("pathWithEscapedSlashesAction", decodes ? "UNESCAPE_AND_FORWARD" : "KEEP_UNCHANGED");
+  h.set("requestIdExtension", Object{{"typedConfig", typed("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+                                                           {{"useRequestIdForTraceSampling", by_request_id}})}});
   return Array{extension("envoy.filters.network.http_connection_manager",
                          "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", h)};
 }
@@ -101,7 +84,7 @@ void add_chains(const View& v, const ListenerPort& port, const std::string& list
   }
   for (const Server* s : port.servers) {
     if (s->terminates_http()) {
-      const Json socket = downstream_tls(*s);
+      const Json socket = downstream_tls(v, *s);
       chains.push_back(chain(sni_match(s->sni_hosts), http_chain_filters(v, *s, listener, s->route_name()), &socket, true));
     } else {
       add_l4_chains(v, *s, taken, chains);
@@ -133,12 +116,17 @@ void translate_listeners(const View& v, Answer& out) {
     Object o{{"name", name},
              {"address", Object{{"socketAddress", Object{{"address", bind}, {"portValue", l.port->number}}}}},
              {"filterChains", chains}};
+    Array inspectors;
+    if (reads_proxy_protocol(v))
+      inspectors.add(
+          extension("envoy.filters.listener.proxy_protocol", "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"));
     if (inspects)
-      o.set("listenerFilters",
-            Array{extension("envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
-                            {{"initialReadBufferSize", 512}})});
+      inspectors.add(extension("envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+                               {{"initialReadBufferSize", 512}}));
+    o.set_if(!inspectors.empty(), "listenerFilters", inspectors);
     o.set("trafficDirection", "OUTBOUND");
-    if (const Array logs = listener_access_logs(v); !logs.empty()) o.set("accessLog", logs);
+    if (const Array logs = listener_access_logs(v); !logs.empty() && !v.world.mesh.config["disableEnvoyListenerLog"].boolean())
+      o.set("accessLog", logs);
     out.listeners[name] = typed("envoy.config.listener.v3.Listener", o.set("maxConnectionsToAcceptPerSocketEvent", 1));
   }
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "ctrl/plane/checker.h"
 #include "ctrl/plane/gateway_api.h"
 #include "ctrl/plane/rules.h"
 #include "ctrl/plane/schema.h"
@@ -16,8 +17,10 @@ constexpr std::pair<std::string_view, std::string_view> kKinds[] = {
     {"DestinationRule", "networking.istio.io/"},  {"ServiceEntry", "networking.istio.io/"},
     {"WorkloadEntry", "networking.istio.io/"},    {"AuthorizationPolicy", "security.istio.io/"},
     {"PeerAuthentication", "security.istio.io/"}, {"RequestAuthentication", "security.istio.io/"},
-    {"Telemetry", "telemetry.istio.io/"},         {"EnvoyFilter", "networking.istio.io/"}};
-constexpr std::string_view kLater[] = {"Sidecar", "WorkloadGroup", "ProxyConfig", "WasmPlugin"};
+    {"Telemetry", "telemetry.istio.io/"},         {"EnvoyFilter", "networking.istio.io/"},
+    {"WorkloadGroup", "networking.istio.io/"},    {"Sidecar", "networking.istio.io/"},
+    {"ProxyConfig", "networking.istio.io/"}};
+constexpr std::string_view kLater[] = {"WasmPlugin"};
 
 // Takes the document if it becomes an object.
 std::shared_ptr<Config> read_istio(Node&& document, std::vector<Issue>& issues) {
@@ -92,12 +95,16 @@ Mesh read_mesh(Node document, std::shared_ptr<const Source> source, std::vector<
   Mesh m;
   const size_t before = issues.size();
   check_schema(document, "MeshConfig", "", issues);
+  if (Checker c{issues}; issues.size() == before) check_mesh_config(c, document);
   name_fields(document, std::span(issues).subspan(before), "invalid");
   if (document["accessLogFile"]) m.access_log_file = document["accessLogFile"].str();
   if (document["accessLogFormat"]) m.access_log_format = document["accessLogFormat"].str();
   if (document["trustDomain"]) m.trust_domain = document["trustDomain"].str();
   if (document["rootNamespace"]) m.root_namespace = document["rootNamespace"].str();
   m.trust_domain_aliases = document["trustDomainAliases"].list();
+  m.service_exports = document["defaultServiceExportTo"].list();
+  m.virtual_exports = document["defaultVirtualServiceExportTo"].list();
+  m.rule_exports = document["defaultDestinationRuleExportTo"].list();
   m.config = std::move(document);
   m.source = std::move(source);
   return m;

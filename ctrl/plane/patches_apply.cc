@@ -287,6 +287,7 @@ void patch_host(const Patches& patches, const RouteConfiguration& rc, VirtualHos
     const auto fits = [&](const Route& r) { return route_fits(p, r); };
     const bool named = !p.match["routeConfiguration"]["vhost"]["route"].null();
     if (p.operation == "REMOVE") remove_if<Route>(*h.mutable_routes(), fits);
+    else if (p.operation == "REPLACE") return;
     else if (p.operation != "MERGE") place<Route>(p, *h.mutable_routes(), named, fits);
     else
       for (Route& r : *h.mutable_routes())

@@ -247,7 +247,7 @@ void check_http(const Known& k, const Config& c, Lists& lists, std::deque<Virtua
           delegates.push_back(at->second);
     Virtual& x = merged.emplace_back();
     x.config = c.shared_from_this();
-    add_http_routes(delegates_of(c, delegates), x);
+    add_http_routes(delegates_of(c, delegates, k.world.mesh), x);
     for (const Node* r : x.http) {
       const bool own = std::ranges::any_of(written, [&](const Node& w) { return &w == r; });
       lists.http.push_back(routes_of(k, c, *r, own ? *r : c.at(), lists, own ? &out : nullptr));

@@ -60,7 +60,7 @@ void check_delegates(const Known& k, const Config& c, std::unordered_set<std::st
     else if (!at->second->spec()["hosts"].items.empty())
       out.add(c, d["name"], "unknown-delegate", "VirtualService " + name + " has hosts, so it is no delegate: this route is left out",
               "remove its spec.hosts and spec.gateways");
-    else if (!visibility(*at->second, c.ns))
+    else if (!visibility(*at->second, c.ns, k.world.mesh))
       out.add(c, d["name"], "unknown-delegate", "VirtualService " + name + " is not exported to " + c.ns + ": this route is left out",
               "add " + c.ns + " to its spec.exportTo");
   }

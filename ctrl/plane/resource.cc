@@ -34,8 +34,22 @@ uint64_t weight(const ResourceTable::Entry& e) {
   return h ^ (h >> 32);
 }
 
+void read_proxy_config(const pb::Value& value, NodeInfo& out) {
+  struct Kept {
+    Source source;
+    std::vector<plane::Node> documents;
+  };
+  const auto kept = std::make_shared<Kept>(Kept{{"PROXY_CONFIG", {}}, {}});
+  if (!pb::util::MessageToJsonString(value, &kept->source.text).ok()) return;
+  std::vector<Issue> wrong;
+  kept->documents = load_yaml(kept->source, wrong);  // JSON is YAML
+  if (!wrong.empty() || kept->documents.size() != 1 || kept->documents[0].kind != plane::Node::Kind::kMapping) return;
+  out.proxy_config = {kept, &kept->documents[0]};
+  out.proxy_config_text = kept->source.text;
+}
+
 NodeInfo info(const envoy::config::core::v3::Node& n) {
-  NodeInfo out{.id = n.id()};
+  NodeInfo out{.id = n.id(), .cluster = n.cluster()};
   const auto& fields = n.metadata().fields();
   const auto text = [&](const char* key) {
     const auto it = fields.find(key);
@@ -55,6 +69,7 @@ NodeInfo info(const envoy::config::core::v3::Node& n) {
   const std::string ips = text("INSTANCE_IPS") + ",";
   for (size_t at = 0, end; (end = ips.find(',', at)) != std::string::npos; at = end + 1)
     if (end > at) out.addresses.push_back(ips.substr(at, end - at));
+  if (const auto it = fields.find("PROXY_CONFIG"); it != fields.end()) read_proxy_config(it->second, out);
   if (const auto it = fields.find("LABELS"); it != fields.end())
     for (const auto& [k, v] : it->second.struct_value().fields()) out.labels[k] = v.string_value();
   return out;

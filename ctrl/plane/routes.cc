@@ -84,6 +84,9 @@ void add_hash_policy(const Node& h, Array& out) {
     Object cookie{{"name", c["name"].str()}};
     if (c["ttl"]) cookie.set("ttl", duration_json(*parse_duration(c["ttl"].str())));
     cookie.set_if(!c["path"].str().empty(), "path", c["path"].str());
+    Array attributes;
+    for (const Node& n : c["attributes"].items) attributes.add(Object{{"name", n["name"].str()}, {"value", n["value"].str()}});
+    cookie.set_if(!attributes.empty(), "attributes", attributes);
     out.add(Object{{"cookie", cookie}});
   }
   if (h["useSourceIp"]) {
@@ -198,8 +201,9 @@ Json forward(const View& v, const Node& r, const Node& match, const Virtual& x, 
   for (const Node* d : targets) add_hash_policy(consistent_hash(v, (*d)["destination"], x.config->ns), hashes);
   const std::string timeout = r["timeout"] ? duration_json(*parse_duration(r["timeout"].str())) : "0s";
   a.set("timeout", timeout);
-  if (r["retries"].null() || r["retries"]["attempts"].integer() > 0)
-    a.set("retryPolicy", retry_policy(r["retries"], !hashes.empty() && r["route"].items.size() == 1));
+  const Node& retries = r["retries"] ? r["retries"] : v.world.mesh.config["defaultHttpRetryPolicy"];
+  if (retries.null() || retries["attempts"].integer() > 0)
+    a.set("retryPolicy", retry_policy(retries, !hashes.empty() && r["route"].items.size() == 1));
   a.set_if(!hashes.empty(), "hashPolicy", hashes);
   Array mirrors;
   if (r["mirror"]) add_mirror(v, r["mirror"], r["mirrorPercentage"], r["mirrorPercent"], x.config->ns, port, mirrors);

@@ -27,6 +27,7 @@ struct PlannedHost {
   std::vector<const RouteList*> lists;
   bool tls_only = false;
   bool blackhole = false;  // there is no other
+  bool counts_attempts = true;
 };
 std::vector<PlannedHost> plan_hosts(const View& v, const std::vector<const Server*>& servers, const RouteLists& lists);  // not empty
 Json virtual_host(const PlannedHost& h);

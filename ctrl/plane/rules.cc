@@ -70,6 +70,10 @@ void check_rules(const Config& config, std::vector<Issue>& issues) {
   else if (config.kind == "PeerAuthentication") check_peer_authentication(c, config);
   else if (config.kind == "RequestAuthentication") check_request_authentication(c, config);
   else if (config.kind == "EnvoyFilter") check_envoy_filter(c, config);
+  else if (config.kind == "Sidecar") check_sidecar(c, config);
+  else if (config.kind == "WorkloadGroup") check_workload_group(c, config);
+  else if (config.kind == "ProxyConfig") check_proxy_config(c, config);
+  else if (config.kind == "Telemetry") check_telemetry(c, config);
 }
 
 }  // namespace sluice::plane

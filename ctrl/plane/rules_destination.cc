@@ -20,8 +20,19 @@ void check_client_tls(Checker& c, const Node& tls) {
   if (tls["privateKey"].null()) c.refuse(tls, "mode MUTUAL needs a private key", "set privateKey to a PEM file");
 }
 
+void check_tunnel(Checker& c, const Node& p) {
+  const Node& t = p["tunnel"];
+  if (t.null()) return;
+  if (p["proxyProtocol"]) c.refuse(p["proxyProtocol"], "tunnel and proxyProtocol must not be set together");
+  if (const std::string& s = t["protocol"].str(); !s.empty() && s != "CONNECT" && s != "POST")
+    c.refuse(t["protocol"], "a tunnel's protocol is CONNECT or POST");
+  if (const std::string& h = t["targetHost"].str(); !valid_host(h, false) && !valid_ip(h))
+    c.refuse(t["targetHost"].null() ? t : t["targetHost"], "'" + h + "' is no full host name and no IP address");
+}
+
 void check_policy(Checker& c, const Node& p) {
   check_client_tls(c, p["tls"]);
+  check_tunnel(c, p);
   for (const Node& port : p["portLevelSettings"].items) {
     if (port["port"]["number"].integer() < 1) c.refuse(port, "the settings name no port", "add port: {number: 8080}");
     check_policy(c, port);
@@ -35,7 +46,8 @@ void check_policy(Checker& c, const Node& p) {
       if (const Node& n = p["connectionPool"][part][f]; n.integer() < 0) c.refuse(n, std::string(f) + " must not be negative", "leave it out for no limit");
   check_duration(c, p["connectionPool"]["tcp"]["connectTimeout"], "connectTimeout");
   const Node& lb = p["loadBalancer"];
-  if (lb["simple"].str() == "PASSTHROUGH") c.refuse(lb["simple"], "PASSTHROUGH is not translated: a gateway has no original destination", "for example LEAST_REQUEST");
+  if (lb["simple"].str() == "PASSTHROUGH")
+    c.warn(lb["simple"], "a gateway has no original destination: what goes to this service fails", "ROUND_ROBIN, LEAST_REQUEST or RANDOM");
   if (lb["simple"] && lb["consistentHash"]) c.refuse(lb["consistentHash"], "a load balancer is simple or consistentHash, not both", "remove one of the two");
   if (const Node& h = lb["consistentHash"]) {
     if (h["httpHeaderName"].null() + h["httpCookie"].null() + h["useSourceIp"].null() + h["httpQueryParameterName"].null() != 3)

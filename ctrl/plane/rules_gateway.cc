@@ -15,12 +15,13 @@ void check_gateway(Checker& c, const Config& g) {
   for (const Node& s : servers.items) {
     const Node &port = s["port"], &tls = s["tls"];
     const std::string protocol = upper(port["protocol"].str());
-    static const std::vector<std::string_view> kProtocols = {"HTTP", "HTTPS", "TLS", "TCP", "HTTP2", "GRPC", "GRPC-WEB", "MYSQL", "REDIS"};
+    static const std::vector<std::string_view> kProtocols = {"HTTP", "HTTPS",    "TLS",   "TCP",   "HTTP2",
+                                                             "GRPC", "GRPC-WEB", "MYSQL", "REDIS", "MONGO"};
     if (std::ranges::find(kProtocols, protocol) == kProtocols.end()) {
       const std::string near = nearest(protocol, kProtocols);
       c.refuse(port["protocol"],
                "protocol '" + port["protocol"].str() + "' is not known" + (near.empty() ? "" : "; did you mean '" + near + "'?"),
-               "HTTP, HTTPS, TLS, TCP, HTTP2, GRPC or GRPC-WEB; MONGO and UDP are not translated");
+               "HTTP, HTTPS, TLS, TCP, HTTP2, GRPC, GRPC-WEB, MONGO, MYSQL or REDIS; a gateway has no UDP");
     }
     if (port["name"].str().empty()) c.refuse(port, "the port has no name", "add name, for example http");
     else if (!names.insert(port["name"].str()).second)

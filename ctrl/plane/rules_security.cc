@@ -96,7 +96,7 @@ void check_authorization(Checker& c, const Config& a) {
       const auto bracketed = [&](std::string_view head) {
         return key.starts_with(head) && key.ends_with("]") && key.size() > head.size() + 1;
       };
-      const bool header = bracketed("request.headers[") || bracketed("request.auth.claims[") ||
+      const bool header = bracketed("request.headers[") || bracketed("request.experimental.inline.headers[") || bracketed("request.auth.claims[") ||
                           (key.starts_with("experimental.envoy.filters.") && key.ends_with("]") && key.find('[') != std::string::npos);
       if (!header && std::ranges::find(kWhenKeys, key) == std::end(kWhenKeys)) {
         const std::string near = nearest(key, {std::begin(kWhenKeys), std::end(kWhenKeys)});
@@ -139,6 +139,18 @@ void check_request_authentication(Checker& c, const Config& r) {
   }
 }
 
+namespace {
+// istiod passes over the others in silence.
+bool has_effect(const std::string& apply_to, const std::string& operation) {
+  if (apply_to == "EXTENSION_CONFIG" || apply_to == "BOOTSTRAP") return true;  // these have words of their own
+  if (apply_to == "ROUTE_CONFIGURATION") return operation == "MERGE";
+  if (operation == "ADD" || operation == "REMOVE") return true;
+  if (operation == "MERGE") return apply_to != "LISTENER_FILTER";
+  if (operation == "REPLACE") return apply_to.ends_with("_FILTER");
+  return apply_to.ends_with("_FILTER") || apply_to == "HTTP_ROUTE";
+}
+}  // namespace
+
 // What a value must be is checked where protobuf is (check_patches of resource.h).
 void check_envoy_filter(Checker& c, const Config& e) {
   for (const Node& p : e.spec()["configPatches"].items) {
@@ -147,7 +159,11 @@ void check_envoy_filter(Checker& c, const Config& e) {
     if (to.str() == "BOOTSTRAP") c.warn(to, "a gateway of ours takes no bootstrap from here: the patch changes nothing", "remove it");
     if (patch["operation"].null() || patch["operation"].str() == "INVALID")
       c.refuse(patch.null() ? p : patch, "the patch has no operation", "add operation: MERGE, for example");
-    else if (patch["operation"].str() != "REMOVE" && patch["value"].null()) c.refuse(patch, patch["operation"].str() + " needs a value", "add value, or use operation REMOVE");
+    else if (!has_effect(to.str(), patch["operation"].str()))
+      c.warn(patch["operation"], patch["operation"].str() + " of a " + to.str() + " changes nothing, in istiod neither",
+             "see docs/istio.md");
+    else if (patch["operation"].str() != "REMOVE" && patch["value"].null())
+      c.refuse(patch, patch["operation"].str() + " needs a value", "add value, or use operation REMOVE");
   }
 }
 

@@ -11,7 +11,7 @@ namespace {
 
 struct Field {
   std::string name, type;
-  bool required = false, refused = false, list = false, map = false;
+  bool required = false, refused = false, inert = false, list = false, map = false;
 };
 using Message = std::vector<Field>;
 
@@ -31,8 +31,8 @@ std::map<std::string, Message, std::less<>> read_table() {
       Field f;
       f.name = word.substr(0, word.find(':'));
       f.type = word.substr(word.find(':') + 1);
-      if (f.type[0] == '!') f.required = true, f.type.erase(0, 1);
-      if (f.type[0] == '~') f.refused = true, f.type.erase(0, 1);
+      for (; f.type[0] == '!' || f.type[0] == '~' || f.type[0] == '-'; f.type.erase(0, 1))
+        (f.type[0] == '!' ? f.required : f.type[0] == '~' ? f.refused : f.inert) = true;
       if (f.type.ends_with("[]")) f.list = true;
       if (f.type.ends_with("{}")) f.map = true;
       if (f.list || f.map) f.type.resize(f.type.size() - 2);
@@ -161,7 +161,20 @@ void check_field(const Node& key, Node& value, const Field& f, const std::string
 bool is_kind(std::string_view kind) {
   return kind == "Gateway" || kind == "VirtualService" || kind == "DestinationRule" || kind == "ServiceEntry" || kind == "WorkloadEntry" ||
          kind == "AuthorizationPolicy" || kind == "PeerAuthentication" || kind == "RequestAuthentication" || kind == "Telemetry" ||
-         kind == "EnvoyFilter" || kind == "MeshConfig";
+         kind == "EnvoyFilter" || kind == "MeshConfig" || kind == "WorkloadGroup" || kind == "Sidecar" || kind == "ProxyConfig";
+}
+
+std::vector<FieldVerdict> field_verdicts() {
+  std::vector<FieldVerdict> out;
+  std::istringstream lines(
+#include "ctrl/plane/schema.inc"
+  );
+  for (std::string line; std::getline(lines, line);) {
+    const std::string name = line.substr(0, line.find(' '));
+    if (name.empty()) continue;
+    for (const Field& f : table().at(name)) out.push_back({name, f.name, f.refused ? "refused" : f.inert ? "inert" : "translated"});
+  }
+  return out;
 }
 
 void check_schema(Node& node, std::string_view kind, const std::string& path, std::vector<Issue>& issues) {

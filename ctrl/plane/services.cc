@@ -47,7 +47,7 @@ void add_services(View& v) {
       v.all_services.push_back(&s);
       v.entries[s.key].push_back(e);
     }
-    if (const auto r = visibility(*e, v.node.ns)) seen.emplace_back(*r, &entry);
+    if (const auto r = visibility(*e, v.node.ns, v.world.mesh)) seen.emplace_back(*r, &entry);
   }
   std::ranges::stable_sort(seen, {}, &std::pair<int, const ViewParts::Entry*>::first);
   for (const auto& [r, entry] : seen)

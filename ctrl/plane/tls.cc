@@ -24,15 +24,20 @@ Object identity_check(const std::vector<std::string>& names) {
   return check.set_if(!names.empty(), "matchSubjectAltNames", exact_names(names));
 }
 
-Object server_params(const Node& tls) {
+// The server's own, else those of the mesh's tlsDefaults.
+// INTERPRETATION(deviate): istiod says tlsDefaults' TLSV1_2 as TLSv1_0 and TLSV1_3 as TLSv1_1 (two enumerations, one cast); we say what is
+// meant.
+Object server_params(const Node& tls, const Node& defaults) {
   Object params;
+  const auto said = [](const Node& n) { return n && n.str() != "TLS_AUTO"; };
   for (const auto& [from, to] :
        {std::pair("minProtocolVersion", "tlsMinimumProtocolVersion"), std::pair("maxProtocolVersion", "tlsMaximumProtocolVersion")})
-    if (tls[from] && tls[from].str() != "TLS_AUTO") params.set(to, "TLSv" + tls[from].str().substr(4));
+    if (const Node& n = said(tls[from]) ? tls[from] : defaults[from]; said(n)) params.set(to, "TLSv" + n.str().substr(4));
   std::vector<std::string> suites;
-  for (const std::string& s : tls["cipherSuites"].list())
+  for (const std::string& s : (tls["cipherSuites"].items.empty() ? defaults : tls)["cipherSuites"].list())
     if (std::find(suites.begin(), suites.end(), s) == suites.end()) suites.push_back(s);
-  return params.set_if(!suites.empty(), "cipherSuites", strings(suites));
+  params.set_if(!suites.empty(), "cipherSuites", strings(suites));
+  return params.set_if(!defaults["ecdhCurves"].items.empty(), "ecdhCurves", strings(defaults["ecdhCurves"].list()));
 }
 
 // Certificates and client validation by credentialName(s).
@@ -87,10 +92,10 @@ Json credential_secret(const std::string& name) {
   return Object{{"name", full ? name : "kubernetes://" + name}, {"sdsConfig", Object{{"ads", Object{}}, {"resourceApiVersion", "V3"}}}};
 }
 
-Json downstream_tls(const Server& s) {
+Json downstream_tls(const View& v, const Server& s) {
   const Node& tls = (*s.node)["tls"];
   const bool istio = s.tls_mode == "ISTIO_MUTUAL", mutual = s.tls_mode == "MUTUAL" || s.tls_mode == "OPTIONAL_MUTUAL";
-  const Object params = istio ? Object{} : server_params(tls);
+  const Object params = istio ? Object{} : server_params(tls, v.world.mesh.config["tlsDefaults"]);
   Object common;
   common.set_if(!params.empty(), "tlsParams", params);
   if (!istio && (tls["credentialName"] || !tls["credentialNames"].items.empty())) add_credentials(tls, mutual, common);
@@ -112,10 +117,13 @@ Json istio_mutual_tls(const std::string& sni, const std::vector<std::string>& na
   return extension("envoy.transport_sockets.tls", std::string(kTls) + "UpstreamTlsContext", {{"commonTlsContext", common}, {"sni", sni}});
 }
 
-Json originated_tls(const Node& tls, const std::vector<std::string>& service_names, bool http2) {
+Json originated_tls(const Mesh& mesh, const Node& tls, const std::vector<std::string>& service_names, bool http2) {
   const auto names = tls["subjectAltNames"].items.empty() ? service_names : tls["subjectAltNames"].list();
   const bool mutual = tls["mode"].str() == "MUTUAL", trusting = tls["insecureSkipVerify"].boolean();
-  Object common{{"tlsParams", Object{{"tlsMinimumProtocolVersion", "TLSv1_2"}, {"tlsMaximumProtocolVersion", "TLSv1_3"}}}};
+  Object params{{"tlsMinimumProtocolVersion", "TLSv1_2"}, {"tlsMaximumProtocolVersion", "TLSv1_3"}};
+  for (const char* f : {"ecdhCurves", "cipherSuites"})
+    if (const Node& n = mesh.config["tlsDefaults"][f]; !n.items.empty()) params.set(f, strings(n.list()));
+  Object common{{"tlsParams", params}};
   Object check = identity_check(names);
   if (const std::string& credential = tls["credentialName"].str(); !credential.empty()) {
     common.set("tlsCertificateSdsSecretConfigs", Array{credential_secret(credential)});

@@ -80,6 +80,8 @@ bool speaks_http2(const ServicePort& p, const Policy& policy, const Mesh& mesh) 
   return (p.protocol == "HTTP" || p.protocol == "GRPC-WEB") && mesh.config["h2UpgradePolicy"].str() == "UPGRADE";
 }
 
+bool passes_through(const Policy& p) { return (*p.balancer)["simple"].str() == "PASSTHROUGH"; }
+
 void UpstreamOptions::put(Object& cluster) const {
   if (!http2 && !downstream_protocol && !has_common && upstream_http.empty()) return;
   constexpr std::string_view kOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -165,6 +167,7 @@ void add_balancer(const Node& lb, Object& c) {
   const std::string& s = lb["simple"].str();
   const Object slow = slow_start(lb);
   if (s == "RANDOM") c.set("lbPolicy", "RANDOM");
+  else if (s == "PASSTHROUGH") c.set("lbPolicy", "CLUSTER_PROVIDED");
   else if (s == "ROUND_ROBIN") c.set_if(!slow.empty(), "roundRobinLbConfig", Object{{"slowStartConfig", slow}});  // Envoy's 0: not said
   else c.set("lbPolicy", "LEAST_REQUEST").set_if(!slow.empty(), "leastRequestLbConfig", Object{{"slowStartConfig", slow}});
 }

@@ -13,6 +13,7 @@ struct Policy {
   const Node* proxy_protocol = &null_node();
   const Node* retry_budget = &null_node();
 };
+bool passes_through(const Policy& p);  // simple: PASSTHROUGH: to where the client was going
 Policy policy_of(const Config* rule, const Node& subset, uint32_t port);
 
 // The setting in force: the rule's, else the mesh's; null where it is switched off or there is none.

@@ -17,6 +17,9 @@ struct NodeInfo {                                                      // of env
   std::string version;                               // ISTIO_VERSION
   std::map<std::string, std::string> metadata = {};  // the texts of it
   bool unprivileged = false;                         // UNPRIVILEGED_POD: ports below 1024 are not opened
+  std::string cluster = {};                          // node.cluster
+  std::shared_ptr<const Node> proxy_config = {};     // PROXY_CONFIG, where the node says it
+  std::string proxy_config_text = {};
   const char* wildcard() const;                      // "0.0.0.0", or "::" where the node has IPv6 only
   std::string key() const;                           // equal for Nodes that get the same answer
 };

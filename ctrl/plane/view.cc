@@ -7,8 +7,13 @@
 #include "ctrl/plane/gateway_api.h"
 
 namespace sluice::plane {
-std::optional<int> visibility(const Config& e, const std::string& ns) {
-  const auto& to = e.export_to;
+const std::vector<std::string>& export_of(const Config& c, const Mesh& mesh) {
+  if (!c.export_to.empty()) return c.export_to;
+  return c.kind == "ServiceEntry" ? mesh.service_exports : c.kind == "VirtualService" ? mesh.virtual_exports : mesh.rule_exports;
+}
+
+std::optional<int> visibility(const Config& e, const std::string& ns, const Mesh& mesh) {
+  const auto& to = export_of(e, mesh);
   const auto has = [&](const std::string& x) { return std::ranges::find(to, x) != to.end(); };
   if (to.empty() || has("*")) return 2;
   if (has(".") || has(e.ns)) {
@@ -27,6 +32,7 @@ std::string NodeInfo::key() const {
   for (const auto& [k, v] : metadata)  // an EnvoyFilter may ask for any; these tell replicas of one gateway apart and nothing else
     if (k != "INSTANCE_IPS" && k != "NAME" && k != "NODE_NAME" && k != "POD_NAME") out += "\n" + k + ":" + v;
   for (const auto& [k, v] : labels) out += "\n" + k + "=" + v;
+  out += "\n" + cluster + "\n" + proxy_config_text;
   return out;
 }
 
@@ -163,9 +169,9 @@ void add_virtuals(View& v) {
   };
   std::vector<Seen> seen;
   for (const Config* c : all) {
-    const auto rank = visibility(*c, v.node.ns);
+    const auto rank = visibility(*c, v.node.ns, v.world.mesh);
     if (!rank) continue;
-    const auto delegates = c->delegates ? delegates_of(*c, all) : std::vector<const Config*>();
+    const auto delegates = c->delegates ? delegates_of(*c, all, v.world.mesh) : std::vector<const Config*>();
     Fingerprint f;
     f.add(c->id);
     for (const Config* d : delegates) f.add(d->id);

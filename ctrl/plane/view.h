@@ -130,10 +130,11 @@ void merge_gateways(View& v);  // fills servers, ports and routes
 using TakenHosts = std::map<std::string, std::string>;  // host -> bind
 bool claim_hosts(TakenHosts& taken, const std::vector<std::string>& hosts, const std::string& bind);
 
+const std::vector<std::string>& export_of(const Config& c, const Mesh& mesh);  // its own, else the mesh's default
 // By exportTo: 0 private to the namespace, 1 exported to it by name, 2 to all; nothing: not seen there.
-std::optional<int> visibility(const Config& c, const std::string& ns);
+std::optional<int> visibility(const Config& c, const std::string& ns, const Mesh& mesh);
 void add_http_routes(const std::vector<const Config*>& delegates, Virtual& x);  // with those of its delegates
-std::vector<const Config*> delegates_of(const Config& c, const std::vector<const Config*>& all);
+std::vector<const Config*> delegates_of(const Config& c, const std::vector<const Config*>& all, const Mesh& mesh);
 std::string upper(std::string_view s);
 std::string full_host(const std::string& host, const std::string& ns);  // "web" -> web.NS.svc.cluster.local
 bool host_within(std::string_view narrow, std::string_view wide);       // every name of narrow is one of wide
@@ -159,10 +160,22 @@ void add_l4_chains(const View& v, const Server& s, TakenHosts& taken, std::vecto
 
 Json secret(const std::string& name);             // of the gateway's agent
 Json credential_secret(const std::string& name);  // of the control plane
-Json downstream_tls(const Server& s);
+Json downstream_tls(const View& v, const Server& s);
 Json istio_mutual_tls(const std::string& sni, const std::vector<std::string>& names, bool http2);
-Json originated_tls(const Node& tls, const std::vector<std::string>& service_names, bool http2);
+Json originated_tls(const Mesh& mesh, const Node& tls, const std::vector<std::string>& service_names, bool http2);
 Json metadata_exchange_tcp();
+
+// What a client that follows xDS itself sees through its Sidecar (sidecar.cc); a gateway has none.
+class EgressScope {
+ public:
+  explicit EgressScope(const View& v);
+  bool has(const Service& s) const;
+
+ private:
+  std::string own_ns_;
+  bool all_ = true;
+  std::vector<std::string> hosts_;
+};
 
 // The parts of an answer, one file each.
 struct WantedService {
@@ -180,7 +193,15 @@ std::vector<Patch> patches_of(const View& v);
 Array access_logs(const View& v);
 Array listener_access_logs(const View& v);
 Array stats_filters(const View& v);
-bool traced(const View& v);
+// proxy_config.cc, tracing.cc: the parts of a HttpConnectionManager that the node's ProxyConfig and Telemetry decide.
+const Node& proxy_config(const View& v);
+void add_topology(const View& v, Object& manager);
+void add_proxy_headers(const View& v, Object& manager);
+bool add_tracing(const View& v, Object& manager);
+bool counts_attempts(const View& v);
+bool hides_envoy_headers(const View& v);
+bool exchanges_in_mesh_only(const View& v);
+bool reads_proxy_protocol(const View& v);
 Array http_rbac(const View& v);  // the filters, none where no policy selects the node
 Array tcp_rbac(const View& v);
 Array http_custom_authz(const View& v);

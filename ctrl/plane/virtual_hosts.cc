@@ -105,7 +105,7 @@ std::vector<PlannedHost> plan_hosts(const View& v, const std::vector<const Serve
   std::vector<PlannedHost> out;
   for (VirtualHost* h : collapsed(hosts)) {
     std::string name = name_with_port(h->domains[0], port);
-    out.push_back({std::move(name), std::move(h->domains), std::move(h->lists), h->tls_only});
+    out.push_back({std::move(name), std::move(h->domains), std::move(h->lists), h->tls_only, false, counts_attempts(v)});
   }
   std::ranges::sort(out, {}, &PlannedHost::name);
   if (out.empty()) out.push_back({"blackhole:" + std::to_string(port), {"*"}, {}, false, true});
@@ -117,7 +117,7 @@ Json virtual_host(const PlannedHost& h) {
   if (h.blackhole) return o;
   Array routes;
   for (const Route* r : routes_in_order(h)) routes.add(r->json);
-  return o.set_if(!routes.empty(), "routes", routes).set_if(h.tls_only, "requireTls", "ALL").set("includeRequestAttemptCount", true);
+  return o.set_if(!routes.empty(), "routes", routes).set_if(h.tls_only, "requireTls", "ALL").set_if(h.counts_attempts, "includeRequestAttemptCount", true);
 }
 
 Json route_configuration(const std::string& name, const Array& hosts) {

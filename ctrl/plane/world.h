@@ -30,6 +30,7 @@ struct Config : std::enable_shared_from_this<Config> {
 struct Mesh {
   std::string access_log_file, access_log_format, trust_domain = "cluster.local", domain = "cluster.local", root_namespace = "istio-system";
   std::vector<std::string> trust_domain_aliases;
+  std::vector<std::string> service_exports, virtual_exports, rule_exports;  // of objects that say no exportTo
   Node config;  // all of it
   std::shared_ptr<const Source> source;
   uint64_t id = 0;  // of its content

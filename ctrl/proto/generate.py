@@ -20,6 +20,17 @@ PACKAGE = "@grpc/grpc-js-xds@1.14.1"
 INTEGRITY = "F2mVXwEeMWw1znPUrp+8ykjsIOVnf7Rv+EyIvXOfz73w5tNolCnzokpLkE/d2Ehx30PJmZXqCQdMpx8DcBJohA=="  # sha512
 GROUPS = 8
 
+# Fields newer than the package that istiod 1.29 sends: (file, the field, a line of it, what stands there then).
+NEWER = (
+    ("envoy/config/cluster/v3/cluster.proto", "dns_jitter", "lrs_report_endpoint_metrics = 57;", "lrs_report_endpoint_metrics = 57;\n  google.protobuf.Duration dns_jitter = 58;"),
+    ("envoy/type/tracing/v3/custom_tag.proto", "string value = 6", "Metadata metadata = 5;", "Metadata metadata = 5;\n    string value = 6;"),
+    ("envoy/config/trace/v3/zipkin.proto", "import \"envoy/config/core/v3/http_service", "import \"google/protobuf/wrappers.proto\";",
+     "import \"google/protobuf/wrappers.proto\";\nimport \"envoy/config/core/v3/http_service.proto\";"),
+    ("envoy/config/trace/v3/zipkin.proto", "collector_service = 9", "  bool split_spans_for_request = 7",
+     "  enum TraceContextOption {\n    USE_B3 = 0;\n    USE_B3_WITH_W3C_PROPAGATION = 1;\n  }\n  TraceContextOption trace_context_option = 8;\n"
+     "  core.v3.HttpService collector_service = 9;\n  bool split_spans_for_request = 7"),
+)
+
 # What we read or write. The rest of the closure follows from the imports.
 ROOTS = """
 envoy/service/discovery/v3/ads envoy/admin/v3/config_dump
@@ -47,6 +58,10 @@ envoy/extensions/filters/http/header_to_metadata/v3/header_to_metadata envoy/ext
 envoy/extensions/compression/gzip/compressor/v3/gzip envoy/extensions/filters/http/csrf/v3/csrf
 envoy/extensions/filters/http/header_mutation/v3/header_mutation envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit
 envoy/extensions/filters/network/connection_limit/v3/connection_limit envoy/config/trace/v3/opentelemetry envoy/config/trace/v3/zipkin
+envoy/config/trace/v3/skywalking envoy/config/trace/v3/datadog
+envoy/extensions/tracers/opentelemetry/resource_detectors/v3/environment_resource_detector
+envoy/extensions/tracers/opentelemetry/resource_detectors/v3/dynatrace_resource_detector
+envoy/extensions/filters/network/mongo_proxy/v3/mongo_proxy
 istio/alpn istio/metadata_exchange istio/stats istio/ca envoy/service/secret/v3/sds
 """.split()
 STUBS = ["envoy/service/discovery/v3/ads.proto", "envoy/service/secret/v3/sds.proto", "istio/ca.proto"]  # the services that are spoken
@@ -87,8 +102,9 @@ def unpack(tgz, to):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 text = tar.extractfile(member).read().decode()
                 text = text.replace(" ignore_empty: true", "")  # an option of a newer protoc-gen-validate
-                if path.endswith("config/cluster/v3/cluster.proto") and "dns_jitter" not in text:  # newer than the package; istiod 1.29 sends it
-                    text = re.sub(r"(lrs_report_endpoint_metrics = 57;)", r"\1\n  google.protobuf.Duration dns_jitter = 58;", text)
+                for end, have, old, new in NEWER:
+                    if path.endswith(end) and have not in text:
+                        text = text.replace(old, new, 1)
                 with open(path, "w") as f:
                     f.write(text)
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "istio")
