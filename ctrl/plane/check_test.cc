@@ -64,7 +64,7 @@ TEST(Check, ADuplicateKeyNamesBothLines) {
 }
 
 TEST(Check, TheCaretCountsCharacters) {
-  const auto i = issues_of(kHead + "  servers: [{port: {number: 80, name: \"äöü\", protocol: HTTQ}, hosts: [\"*\"]}]\n");
+  const auto i = issues_of(kHead + "  selector: {a: b}\n  servers: [{port: {number: 80, name: \"äöü\", protocol: HTTQ}, hosts: [\"*\"]}]\n");
   ASSERT_FALSE(i.empty());
   EXPECT_EQ(i[0].column, 56u);
   EXPECT_NE(render(i[0]).find("\n  " + std::string(55, ' ') + "^~~~\n"), std::string::npos) << render(i[0]);
