@@ -183,6 +183,8 @@ std::string origin(bool secure, const std::string& host, uint16_t port) {
   return std::string(secure ? "https://" : "http://") + host + (port == (secure ? 443 : 80) ? "" : ":" + std::to_string(port));
 }
 
+constexpr size_t kServersAimedAt = 16;
+
 class Search {
  public:
   Search(const tables::Snapshot& before, const tables::Snapshot& after, size_t asked_max, Diff& out)
@@ -278,8 +280,10 @@ class Search {
         ask(q);
       }
     };
-    std::set<Aim> all_routes{Aim{}, Aim{.host = "zz.invalid"}},
-        all_policies{Aim{}};  // a host that nobody serves: policies come before routes
+    // Also a host that nobody serves, at each server: policies come before routes.
+    std::set<Aim> all_routes{Aim{}, Aim{.host = "zz.invalid"}}, all_policies{Aim{}};
+    for (const std::string& name : c.server_names)
+      if (all_routes.size() < kServersAimedAt) all_routes.insert(Aim{.host = "zz.invalid", .sni = name});
     for (const auto& [object, aims] : c.routes) all_routes.insert(aims.begin(), aims.end());
     for (const auto& [object, aims] : c.policies) all_policies.insert(aims.begin(), aims.end());
     const auto each = [&](const std::map<Object, std::set<Aim>>& of, const auto& ask_with) {
