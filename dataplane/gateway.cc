@@ -80,7 +80,7 @@ class Gateway {
   std::expected<void, std::string> start() {
     const CpuPlan plan = plan_cpus(b_.workers);
     console_.say(log::Level::kInfo, plan.text);
-    const uint32_t mbufs = b_.mbufs_per_worker != 0 ? b_.mbufs_per_worker : mbufs_per_worker(uint32_t(b_.ports.size()));
+    const uint32_t mbufs = b_.mbufs_per_worker != 0 ? b_.mbufs_per_worker : mbufs_per_worker(uint32_t(b_.ports.size()), b_.workers);
     const uint64_t pool_bytes = uint64_t(mbufs) * MbufPool::bytes_per_mbuf() * b_.workers;
     drivers::EalOptions eal;
     eal.memory = b_.hugepages == agent::Hugepages::kYes  ? drivers::EalMemory::kHugepages
@@ -96,7 +96,7 @@ class Gateway {
                                         std::to_string(pool_bytes >> 20) + " MiB in all");
 
     // The most that connections may hold is what nobody else needs.
-    const uint32_t others = mbufs_per_worker(uint32_t(b_.ports.size())) - kHeldMbufsMax;
+    const uint32_t others = mbufs_per_worker(uint32_t(b_.ports.size()), b_.workers) - kHeldMbufsMax;
     if (mbufs < others + 1024)
       return std::unexpected("memory.mbufs: " + std::to_string(mbufs) + " is too few: ports and reserve alone take " +
                              std::to_string(others) + "; give at least " + std::to_string(others + 1024));

@@ -174,6 +174,20 @@ std::string prometheus_text(const GatewayView& v) {
   m.sample("sluice_tcp_segments_total", {{"direction", "out"}}, sum(v, [](W w) { return w.tcp_counters().segments_out.get(); }));
   m.family("sluice_tcp_retransmits_total", "counter", "Segments sent again.");
   m.sample("sluice_tcp_retransmits_total", {}, sum(v, [](W w) { return w.tcp_counters().retransmits.get(); }));
+  m.family("sluice_tcp_events_total", "counter", "What TCP did that an operator may ask about.");
+  using T = tcp::StackCounters;
+  for (const auto& [event, c] : {std::pair{"rto", &T::rtos},
+                                 {"fast_retransmit", &T::fast_retransmits},
+                                 {"reset_in", &T::resets_in},
+                                 {"reset_out", &T::resets_out},
+                                 {"challenge_ack", &T::challenge_acks},
+                                 {"time_wait_evicted", &T::time_wait_evicted},
+                                 {"no_mbuf_to_send", &T::output_no_mbuf}})
+    m.sample("sluice_tcp_events_total", {{"event", event}}, sum(v, [c](W w) { return (w.tcp_counters().*c).get(); }));
+  m.family("sluice_net_events_total", "counter", "What the network said of us, or was not told.");
+  using N = net::StackCounters;
+  for (const auto& [event, c] : {std::pair{"address_conflict", &N::address_conflicts}, {"icmp_error_limited", &N::icmp_errors_limited}})
+    m.sample("sluice_net_events_total", {{"event", event}}, sum(v, [c](W w) { return (w.net_counters().*c).get(); }));
   m.family("sluice_port_frames_total", "counter", "Frames by port and direction.");
   for (const drivers::Port* p : v.ports) {
     uint64_t rx = 0, tx = 0;

@@ -218,6 +218,49 @@ class PortTest : public testing::Test {
     for (rte_mbuf* m : held) rte_pktmbuf_free(m);
   }
 
+  // Two memifs of this process, as `port` and `other`. They connect on EAL's interrupt thread; until then nothing is taken.
+  void connect_memif() {
+    const std::string socket = "/tmp/sluice-memif-" + std::to_string(getpid());
+    port = open("memif:role=server,id=0,socket-abstract=no,socket=" + socket);
+    other = open("memif:role=client,id=0,socket-abstract=no,socket=" + socket);
+    ASSERT_TRUE(port && other);
+    const Data hello = frame(64);
+    bool connected = false;
+    for (int i = 0; i < 100 && !connected; i++) {
+      rte_mbuf *m = chain(hello, 1), *got = nullptr;
+      if (port->tx(0, &m, 1) == 0) rte_pktmbuf_free(m);
+      usleep(50'000);
+      while (other->rx(0, &got, 1) == 1) {
+        connected = true;
+        rte_pktmbuf_free(got);
+      }
+    }
+    ASSERT_TRUE(connected);
+    for (rte_mbuf* got = nullptr; other->rx(0, &got, 1) == 1;) rte_pktmbuf_free(got);
+  }
+  // Each mbuf of the pool carries one frame from `port` to `out`, for ports that post none for receive.
+  void every_mbuf_comes_out_at(Port& out) {
+    std::unordered_set<rte_mbuf*> sent;
+    std::vector<rte_mbuf*> held;
+    while (sent.size() < kMbufs) {
+      rte_mbuf* m = pool->alloc_control();
+      ASSERT_NE(m, nullptr) << "after " << sent.size();
+      if (!sent.insert(m).second) {  // sent before: keep it, so that another comes
+        held.push_back(m);
+        continue;
+      }
+      for (; pool->available() < 64 && !held.empty(); held.pop_back()) rte_pktmbuf_free(held.back());  // what receives needs some
+      const Data d = frame(64);
+      std::copy(d.begin(), d.end(), reinterpret_cast<uint8_t*>(rte_pktmbuf_append(m, 64)));
+      ASSERT_TRUE(send(*port, m));
+      const auto got = receive(out);
+      ASSERT_TRUE(got.has_value()) << "mbuf " << sent.size() << " was lost";
+      ASSERT_EQ(*got, d);
+    }
+    std::printf("%s: a frame from each of %zu mbufs arrived\n", port->info().name.c_str(), sent.size());
+    for (rte_mbuf* m : held) rte_pktmbuf_free(m);
+  }
+
   static constexpr uint64_t kSeed = 11;
   Rng rng{kSeed};
   std::optional<MbufPool> pool;
@@ -252,27 +295,7 @@ TEST_F(PortTest, TapCarriesTheSameBytes) {
 TEST_F(PortTest, TapCarriesTheSameBytesWithEveryFallbackForced) { compare_with_wire("tap:stap1", "stap1", "net_tap", true); }
 
 TEST_F(PortTest, MemifCarriesTheSameBytes) {
-  const std::string socket = "/tmp/sluice-memif-" + std::to_string(getpid());
-  port = open("memif:role=server,id=0,socket-abstract=no,socket=" + socket);
-  other = open("memif:role=client,id=0,socket-abstract=no,socket=" + socket);
-  ASSERT_TRUE(port && other);
-  // The two connect on EAL's interrupt thread; until then nothing is taken.
-  const Data hello = frame(64);
-  bool connected = false;
-  for (int i = 0; i < 100 && !connected; i++) {
-    rte_mbuf *m = chain(hello, 1), *got = nullptr;
-    if (port->tx(0, &m, 1) == 0) rte_pktmbuf_free(m);
-    usleep(50'000);
-    while (other->rx(0, &got, 1) == 1) {
-      connected = true;
-      rte_pktmbuf_free(got);
-    }
-  }
-  ASSERT_TRUE(connected);
-  const auto drain = [&] {
-    for (rte_mbuf* got = nullptr; other->rx(0, &got, 1) == 1;) rte_pktmbuf_free(got);
-  };
-  drain();
+  connect_memif();
   compare(*port, [&] { return receive(*other); }, [&](const Data& d) { return send(*other, chain(d, 4)); });
   EXPECT_GT(port->counters(0).linearised.get(), 0u);
   oversize_is_dropped(*port);
@@ -328,6 +351,17 @@ TEST_F(PortTest, EveryMbufOfThePoolReachesTheWireByAfPacket) {
 
 // The TAP driver posts a chain as long as its ring and uses only as much of it as a frame needs: the rest never moves.
 TEST_F(PortTest, EveryMbufOfThePoolReachesTheWireByTap) { every_mbuf_reaches("tap:stap2", "stap2", kRxRingDesc); }
+
+TEST_F(PortTest, EveryMbufOfThePoolReachesTheOtherMemif) {
+  connect_memif();
+  every_mbuf_comes_out_at(*other);
+}
+
+TEST_F(PortTest, EveryMbufOfThePoolGoesRoundTheRing) {
+  port = open("ring:every");
+  ASSERT_NE(port, nullptr);
+  every_mbuf_comes_out_at(*port);
+}
 
 TEST_F(PortTest, TwoWorkersShareTheOneQueueOfAVeth) {
   ASSERT_TRUE(make_veth("sv0", "sv1"));
@@ -418,8 +452,17 @@ TEST_F(PortTest, TooLittleMemoryIsRefusedWithTheRemedy) {
   ASSERT_FALSE(big.has_value());
   EXPECT_NE(big.error().find("4000000 mbufs"), std::string::npos);
   EXPECT_NE(big.error().find("vm.nr_hugepages"), std::string::npos) << big.error();
+  EXPECT_NE(big.error().find("memory.mbufs"), std::string::npos) << "the key of configs/sluice.yaml";
+  const auto pages = Eal::start({.memory = EalMemory::kHugepages, .memory_mib = 1 << 24});
+  ASSERT_FALSE(pages.has_value());
+  EXPECT_NE(pages.error().find("run `sysctl -w vm.nr_hugepages="), std::string::npos) << pages.error();
+  const auto plain = Eal::start({.memory = EalMemory::kNoHuge, .memory_mib = 1 << 24});
+  ASSERT_FALSE(plain.has_value());
+  EXPECT_NE(plain.error().find("16777216 MiB are needed"), std::string::npos) << plain.error();
+  for (const auto& e : {big.error(), pages.error(), plain.error()}) EXPECT_EQ(e.find('\n'), std::string::npos) << e;
   const auto again = Eal::start({.memory_mib = 64});
   ASSERT_FALSE(again.has_value());
+  EXPECT_NE(again.error().find("EAL starts once per process"), std::string::npos) << again.error();
 }
 
 // Adds hugepages for the run and gives them back.

@@ -1,11 +1,10 @@
 #include "drivers/fan_port.h"
 
 #include "dataplane/base/ring.h"
+#include "drivers/offload.h"
 
 namespace sluice::drivers {
 namespace {
-
-constexpr uint32_t kFanRing = 1024;
 
 // The four-tuple of an IPv4 TCP packet as its receiver sees it; false for anything else, fragments included.
 bool tuple_of(Bytes ip, FourTuple& t, uint8_t& protocol, Bytes& l4) {
@@ -31,12 +30,14 @@ bool tuple_of(Bytes ip, FourTuple& t, uint8_t& protocol, Bytes& l4) {
 
 class FanPort final : public Port {
  public:
-  FanPort(std::unique_ptr<Port> inner, const OwnerHash& owner, unsigned workers)
-      : Port(with_workers(inner->info(), workers)),
+  FanPort(std::unique_ptr<Port> inner, const OwnerHash& owner, const std::vector<MbufPool*>& pools)
+      : Port(with_workers(inner->info(), unsigned(pools.size()))),
         inner_(std::move(inner)),
         owner_(owner),
         queues_(inner_->info().workers),
-        stash_(workers) {
+        pools_(pools),
+        stash_(pools.size()) {
+    const unsigned workers = info_.workers;
     for (unsigned i = 0; i < queues_ * workers; i++) rx_rings_.push_back(std::make_unique<Ring>(kFanRing));
     for (unsigned w = queues_; w < workers; w++) tx_rings_.push_back(std::make_unique<Ring>(kFanRing));
   }
@@ -64,10 +65,8 @@ class FanPort final : public Port {
       }
     }
     for (unsigned from = 0; from < queues_; from++)
-      while (kept < n && ring(from, worker).pop(out[kept])) {
-        kept++;
-        mine(worker).fanned_in.add();
-      }
+      for (rte_mbuf* m; kept < n && ring(from, worker).pop(m);)
+        if ((out[kept] = own(m, worker)) != nullptr) kept++;
     return kept;
   }
 
@@ -95,6 +94,18 @@ class FanPort final : public Port {
   PortCounters& mine(unsigned worker) { return counters_of(*this, worker); }
   Ring& ring(unsigned from, unsigned to) { return *rx_rings_[from * info_.workers + to]; }
 
+  // A frame that another worker passed on, in an mbuf of this worker's pool; nullptr: dropped, counted.
+  rte_mbuf* own(rte_mbuf* m, unsigned worker) {
+    mine(worker).fanned_in.add();
+    if (m->pool == pools_[worker]->raw()) return m;
+    rte_mbuf* copy = linearise(m, pools_[worker]->raw());
+    if (copy == nullptr) {
+      mine(worker).drops.add(Drop::kPortLinearise);
+      rte_pktmbuf_free(m);
+    }
+    return copy;
+  }
+
   // Worker 0: at most one burst from each of the others.
   void fan_in() {
     for (unsigned w = queues_; w < info_.workers; w++) {
@@ -110,6 +121,7 @@ class FanPort final : public Port {
   std::unique_ptr<Port> inner_;
   const OwnerHash owner_;
   const unsigned queues_;
+  const std::vector<MbufPool*> pools_;
   std::vector<std::unique_ptr<Ring>> rx_rings_;  // [queue][worker]
   std::vector<std::unique_ptr<Ring>> tx_rings_;  // of workers without a queue
   std::vector<Stash> stash_;
@@ -136,11 +148,12 @@ unsigned owner_of_frame(const OwnerHash& owner, Bytes frame) {
   return owner.owner(inner);
 }
 
-std::unique_ptr<Port> fan(std::unique_ptr<Port> inner, const OwnerHash& owner, unsigned workers) {
+std::unique_ptr<Port> fan(std::unique_ptr<Port> inner, const OwnerHash& owner, const std::vector<MbufPool*>& pools) {
+  const size_t workers = pools.size();
   SLUICE_ASSERT(inner->info().workers == 1 || inner->info().workers == workers);
   SLUICE_ASSERT(workers == 1 || owner.workers() == workers);
   if (workers == 1) return inner;
-  return std::make_unique<FanPort>(std::move(inner), owner, workers);
+  return std::make_unique<FanPort>(std::move(inner), owner, pools);
 }
 
 }  // namespace sluice::drivers

@@ -66,10 +66,11 @@ class MemoryPort final : public Port {
 }  // namespace
 
 std::pair<std::unique_ptr<Port>, std::unique_ptr<Port>> memory_link(const MemoryEnd& a, const MemoryEnd& b, uint32_t frames, uint16_t mtu) {
+  SLUICE_ASSERT(mtu <= kMtu);  // what a frame's room holds
   auto link = std::make_shared<Link>(frames);
   const auto end = [&](const MemoryEnd& e, SpscRing<rte_mbuf*>& in, SpscRing<rte_mbuf*>& out) {
     PortInfo info{.name = "memory", .device = "memory", .mac = e.mac, .mtu = mtu, .can = {.multi_segment = true}};
-    return fan(std::make_unique<MemoryPort>(std::move(info), link, in, out, *e.pools[0]), e.owner, unsigned(e.pools.size()));
+    return fan(std::make_unique<MemoryPort>(std::move(info), link, in, out, *e.pools[0]), e.owner, e.pools);
   };
   return {end(a, link->b_to_a, link->a_to_b), end(b, link->a_to_b, link->b_to_a)};
 }

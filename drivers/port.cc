@@ -47,7 +47,7 @@ Opened open_port(const PortOptions& options) {
   auto device = spec->kind == Kind::kAuto ? open_auto(*spec, options, chosen) : open_device(*spec, options);
   if (!device) return device;
   (*device)->note(chosen + (chosen.empty() || note.empty() ? "" : "; ") + note);
-  return fan(std::move(*device), options.owner, workers);
+  return fan(std::move(*device), options.owner, options.pools);
 }
 
 }  // namespace sluice::drivers

@@ -15,9 +15,10 @@
 // (receive by OwnerHash, packet/owner.h: TCP by its tuple, an ICMP error by the tuple it quotes, everything else worker 0). So every
 // worker must call rx() each turn. Where it has W queues, a frame that the NIC gave to the wrong worker is passed on in the same way.
 //
-// Cost: one virtual call per burst; system calls are those of the device (AF_XDP, AF_PACKET, TAP).
-// Thread: open_port and the destructor on the control thread, all workers stopped; rx and tx of worker w on worker w's thread only.
-// Errors of open_port: one line, what is wrong and the exact commands that cure it.
+// Cost: one virtual call per burst; a copy of each frame that one worker passes to another (a worker keeps mbufs of its own pool only);
+// system calls are those of the device (AF_XDP, AF_PACKET, TAP). Thread: open_port and the destructor on the control thread, all workers
+// stopped; rx and tx of worker w on worker w's thread only. Errors of open_port: one line, what is wrong and the exact commands that cure
+// it.
 #pragma once
 #include <rte_mbuf.h>
 

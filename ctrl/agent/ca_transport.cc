@@ -1,4 +1,4 @@
-// A Call is one CreateCertificate; gRPC's callback holds it until it has run. A Watch is gRPC's reactor for one StreamSecrets.
+// A Call is one CreateCertificate, a Watch is gRPC's reactor for one StreamSecrets. Both end on the agent's thread, after gRPC's last word.
 #include "ctrl/agent/ca_transport.h"
 
 #include <google/protobuf/struct.pb.h>
@@ -107,11 +107,13 @@ class CaTransport::Watch final : public grpc::ClientBidiReactor<ds::DiscoveryReq
     stub_->async()->StreamSecrets(&context_, this);
     StartWrite(&out_);
     StartRead(&in_);
+    AddHold();  // answered() is no reaction: without it gRPC may free the call beneath it
     StartCall();
   }
   void cancel_and_wait() {
     context_.TryCancel();
     std::unique_lock lock(mutex_);
+    let_go();
     ended_.wait(lock, [this] { return done_; });
   }
   // The secret of the answer that came, once; null: none. Then answered() says what became of it and reads on.
@@ -124,7 +126,7 @@ class CaTransport::Watch final : public grpc::ClientBidiReactor<ds::DiscoveryReq
   void answered(const std::expected<void, std::string>& ok) {
     const std::lock_guard lock(mutex_);
     have_ = taken_ = false;
-    if (done_ || broken_) return;
+    if (broken_) return;
     ack_.Clear();
     ack_.set_type_url(kSecretUrl);
     ack_.add_resource_names("ROOTCA");
@@ -144,8 +146,12 @@ class CaTransport::Watch final : public grpc::ClientBidiReactor<ds::DiscoveryReq
   }
 
  private:
+  // Nothing more is started. OnDone follows, when what is under way has come back.
+  void let_go() {
+    if (!std::exchange(broken_, true)) RemoveHold();
+  }
   void flush() {
-    if (writing_ || !want_ack_) return;
+    if (broken_ || writing_ || !want_ack_) return;
     want_ack_ = false;
     writing_ = true;
     out_ = ack_;
@@ -154,14 +160,15 @@ class CaTransport::Watch final : public grpc::ClientBidiReactor<ds::DiscoveryReq
   void OnReadDone(bool ok) override {
     {
       const std::lock_guard lock(mutex_);
-      (ok ? have_ : broken_) = true;
+      if (ok) have_ = true;
+      else let_go();
     }
     if (ok) shared_->call();
   }
   void OnWriteDone(bool ok) override {
     const std::lock_guard lock(mutex_);
     writing_ = false;
-    if (!ok) broken_ = true;
+    if (!ok) let_go();
     else flush();
   }
   void OnDone(const grpc::Status& status) override {
@@ -220,7 +227,7 @@ void CaTransport::turn(Now now) {
   if (call_ == nullptr) {
     if (auto request = client_.take_request(now)) {
       call_number_ = request->number;
-      auto call = std::make_shared<Call>();
+      auto call = std::make_unique<Call>();
       auto channel = connect(options_);
       const auto ok = identify(call->context, options_);
       if (!channel || !ok) {
@@ -231,17 +238,17 @@ void CaTransport::turn(Now now) {
         call->request.set_csr(std::move(request->csr_pem));
         call->request.set_validity_duration(request->ttl_s);
         (*call->request.mutable_metadata()->mutable_fields())["CertSigner"].set_string_value("");  // as Istio's agent has it
-        call_ = call;
-        call->stub->async()->CreateCertificate(&call->context, &call->request, &call->response,
-                                               [call, shared = shared_](grpc::Status status) {
-                                                 {
-                                                   const std::lock_guard lock(call->mutex);
-                                                   call->done = true;
-                                                   call->status = std::move(status);
-                                                   call->ended.notify_all();
-                                                 }
-                                                 shared->call();
-                                               });
+        call_ = std::move(call);
+        call_->stub->async()->CreateCertificate(&call_->context, &call_->request, &call_->response,
+                                                [c = call_.get(), shared = shared_](grpc::Status status) {
+                                                  {
+                                                    const std::lock_guard lock(c->mutex);
+                                                    c->done = true;
+                                                    c->status = std::move(status);
+                                                    c->ended.notify_all();
+                                                  }
+                                                  shared->call();  // the call may be gone
+                                                });
       }
     }
   }

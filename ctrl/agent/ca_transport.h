@@ -34,7 +34,7 @@ class CaTransport {
   const CaTransportOptions options_;
   CaClient& client_;
   std::shared_ptr<Shared> shared_;
-  std::shared_ptr<Call> call_;
+  std::unique_ptr<Call> call_;
   std::unique_ptr<Watch> watch_;
   uint64_t call_number_ = 0, watch_number_ = 0;
 };

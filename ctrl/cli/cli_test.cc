@@ -39,13 +39,41 @@ struct Sluicectl : testing::Test {
 };
 
 TEST_F(Sluicectl, StatusExitsThreeWhileASecurityResourceIsRefused) {
-  EXPECT_EQ(status(socket, false, streams), 0);
+  EXPECT_EQ(status({socket}, {}, false, streams), 0);
   EXPECT_EQ(out.str(), "connected\n");
   refused = true;
-  EXPECT_EQ(status(socket, true, streams), 3);
+  EXPECT_EQ(status({socket}, {}, true, streams), 3);
   EXPECT_EQ(run("-s " + socket + " status"), 3);
   refused = false;
   EXPECT_EQ(run("-s " + socket + " status"), 0);
+}
+
+// What a sluice-control answers at its admin socket.
+TEST_F(Sluicectl, StatusShowsTheGatewayApiOfTheControlPlaneToo) {
+  admin::Server control;
+  control.route("GET", "/gateway-api", [](const admin::HttpRequest& r) {
+    return admin::HttpResponse{.body = r.query.contains("format") ? "[{\"kind\":\"Gateway\"}]\n" : "Gateway edge/g: Accepted\n"};
+  });
+  ASSERT_TRUE(control.listen_unix(dir / "c"));
+  control.start();
+  const std::string at = dir / "c", nobody = dir / "nobody";
+  EXPECT_EQ(status({socket}, {at}, false, streams), 0);
+  EXPECT_EQ(out.str(), "connected\nGateway edge/g: Accepted\n");
+  out.str("");
+  EXPECT_EQ(status({socket}, {at}, true, streams), 0);
+  EXPECT_EQ(out.str(), "{\"gateway_api\":[{\"kind\":\"Gateway\"}]\n}\n");
+  out.str("");
+  EXPECT_EQ(status({nobody, false}, {at}, false, streams), 0) << "on the machine of the control plane there is no gateway";
+  EXPECT_EQ(out.str(), "Gateway edge/g: Accepted\n");
+  EXPECT_EQ(status({socket}, {nobody, false}, false, streams), 0);
+  EXPECT_EQ(err.str(), "");
+  EXPECT_EQ(status({nobody}, {at}, false, streams), 1) << "who was named must answer";
+  EXPECT_EQ(status({socket}, {nobody}, false, streams), 1);
+  EXPECT_EQ(status({nobody, false}, {nobody, false}, false, streams), 1);
+  refused = true;
+  EXPECT_EQ(status({socket}, {at}, false, streams), 3);
+  EXPECT_EQ(run("-s " + socket + " status -c " + at), 3);
+  EXPECT_EQ(run("status -c " + at), 0);
 }
 
 TEST_F(Sluicectl, ConfigDumpPrintsTheBodyAndUnwiredPathsFail) {
@@ -101,7 +129,7 @@ TEST_F(Explain, SaysEachStepOfAnAllowedRequestWithItsLine) {
   for (const char* step :
        {"listener  0.0.0.0_443", "a client certificate is required  [Gateway shop/edge ", "gateway.yaml:4:18]",
         "host      shop.example.com:443", "missed    - route 0: the path '/' is not prefix /bench",
-        "route     route 1: prefix /  [VirtualService shop/shop ",
+        "route     route 1: prefix /  [VirtualService shop/shop ", "routes.yaml:9:14]", "routes.yaml:12:5]",
         "policy    - ALLOW ns[shop]-policy[passthrough]-rule[0]: just missed: wants port 15443; it is 443",
         "verdict   allowed: ALLOW ns[shop]-policy[client-may-shop]-rule[0]  [AuthorizationPolicy shop/client-may-shop ",
         "policies.yaml:14:5]", "cluster   outbound|8080|v1|web.shop.svc.cluster.local, 90 of 100", "endpoint  10.20.0.2:8080: could serve"})

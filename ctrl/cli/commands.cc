@@ -25,19 +25,40 @@ int print(const std::string& socket, const std::string& method, const std::strin
   return kOk;
 }
 
-int status(const std::string& socket, bool json, Streams s) {
-  const auto r = admin::ask_unix(socket, "GET", json ? "/status?format=json" : "/status");
-  if (!r) {
-    s.err << "sluicectl: " << r.error() << "\n";
-    return kFailed;
+namespace {
+
+using Answer = std::expected<admin::HttpResponse, std::string>;
+
+Answer ask(const Asked& whom, const std::string& target, bool json) {
+  if (whom.socket.empty()) return std::unexpected("nobody is asked");
+  auto r =
+      admin::ask_unix(whom.socket.starts_with("unix:") ? whom.socket.substr(5) : whom.socket, "GET", target + (json ? "?format=json" : ""));
+  if (r && r->status != 200) return std::unexpected(target + ": " + std::to_string(r->status) + " " + r->body);
+  return r;
+}
+
+}  // namespace
+
+int status(const Asked& gateway, const Asked& control, bool json, Streams s) {
+  const Answer own = ask(gateway, "/status", json), api = ask(control, "/gateway-api", json);
+  const bool wanted = gateway.named && !gateway.socket.empty(), control_wanted = control.named && !control.socket.empty();
+  bool failed = false;
+  for (const auto& [answer, must] : {std::pair(&own, wanted || !api), std::pair(&api, control_wanted)}) {
+    if (*answer || !must) continue;
+    s.err << "sluicectl: " << answer->error() << "\n";
+    failed = true;
   }
-  if (r->status != 200) {
-    s.err << "sluicectl: /status: " << r->status << " " << r->body;
-    return kFailed;
+  std::string body = own ? own->body : json ? "{}\n" : "";
+  if (api && json) {  // one more field
+    body.erase(body.find_last_of('}'));
+    body += (body.find_first_not_of("{ \n") == std::string::npos ? "" : ",") + std::string("\"gateway_api\":") + api->body + "}\n";
+  } else if (api) {
+    body += api->body;
   }
-  s.out << r->body;
-  const auto state = r->headers.find("x-sluice-status");
-  return state != r->headers.end() && state->second == "refused" ? kSecurityRefused : kOk;
+  if (own || api) s.out << body;
+  if (failed) return kFailed;
+  const auto state = own ? own->headers.find("x-sluice-status") : api->headers.end();
+  return own && state != own->headers.end() && state->second == "refused" ? kSecurityRefused : kOk;
 }
 
 int nodes(const std::string& socket, bool json, Streams s) {
@@ -64,7 +85,7 @@ int check(const std::string& dir, const std::string& mesh, Streams s) {
   plane::check_patches(l);
   s.err << plane::render(l.issues);
   const auto errors = size_t(std::ranges::count_if(l.issues, [](const plane::Issue& i) { return i.severity == plane::Severity::kError; }));
-  s.out << l.world.configs.size() << " objects, " << errors << " errors, " << l.issues.size() - errors << " warnings\n";
+  s.out << l.world.written() << " objects, " << errors << " errors, " << l.issues.size() - errors << " warnings\n";
   return errors == 0 ? kOk : kFailed;
 }
 

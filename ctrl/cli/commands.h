@@ -16,7 +16,13 @@ struct Streams {
   std::ostream& err;
 };
 
-int status(const std::string& socket, bool json, Streams s);
+// What the gateway says of itself, and what the Gateway API's objects are to the sluice-control beside it. Who was named must answer; who
+// was not (his default socket) may not be there, but one of them must.
+struct Asked {
+  std::string socket;  // "": nobody
+  bool named = true;
+};
+int status(const Asked& gateway, const Asked& control, bool json, Streams s);
 // The nodes of a sluice-control; kSecurityRefused while one of them refuses what it was sent.
 int nodes(const std::string& socket, bool json, Streams s);
 // Prints the body of METHOD target; anything but 200 is a failure.

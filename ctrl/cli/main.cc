@@ -13,15 +13,26 @@ int main(int argc, char** argv) {
       "Exit codes: 0 good, 1 it could not be done, 2 wrong usage, 3 status: a security resource is refused; nodes: one refuses what it was "
       "sent");
   std::string socket = "/run/sluice/admin.sock";
-  app.add_option("-s,--socket", socket, "the gateway's admin socket")->envname("SLUICE_ADMIN_SOCKET")->capture_default_str();
+  auto* socket_option =
+      app.add_option("-s,--socket", socket, "the gateway's admin socket")->envname("SLUICE_ADMIN_SOCKET")->capture_default_str();
   const Streams streams{std::cout, std::cerr};
   int code = kOk;
 
   bool json = false;
   auto* status_command =
-      app.add_subcommand("status", "versions, ages, refusals, secrets, endpoints; exit code 3 while a security resource is refused");
+      app.add_subcommand("status",
+                         "versions, ages, refusals, secrets, endpoints; exit code 3 while a security resource is refused; and the "
+                         "status of Gateway API objects, from sluice-control");
+  std::string control = "/run/sluice/control.sock";
+  const auto control_option = [&](CLI::App* c) {
+    return c->add_option("-c,--control", control, "the admin socket of sluice-control (its --admin)")
+        ->envname("SLUICE_CONTROL_SOCKET")
+        ->capture_default_str();
+  };
+  auto* status_control = control_option(status_command);
   status_command->add_flag("--json", json, "as JSON");
-  status_command->callback([&] { code = status(socket, json, streams); });
+  status_command->callback(
+      [&] { code = status({socket, socket_option->count() > 0}, {control, status_control->count() > 0}, json, streams); });
 
   auto* config = app.add_subcommand("config", "the configuration in force")->require_subcommand(1);
   config->add_subcommand("dump", "all of it, in Envoy's config_dump shape")->callback([&] {
@@ -36,12 +47,9 @@ int main(int argc, char** argv) {
     code = print(socket, "POST", "/drain_listeners", streams);
   });
 
-  std::string control = "/run/sluice/control.sock";
   auto* nodes = app.add_subcommand(
       "nodes", "the gateways of a sluice-control: what each was sent, acknowledged and refused; exit code 3 while one refuses");
-  nodes->add_option("-c,--control", control, "the admin socket of sluice-control (its --admin)")
-      ->envname("SLUICE_CONTROL_SOCKET")
-      ->capture_default_str();
+  control_option(nodes);
   nodes->add_flag("--json", json, "as JSON");
   nodes->callback([&] { code = sluice::cli::nodes(control, json, streams); });
 

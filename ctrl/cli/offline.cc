@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ctrl/admin/server.h"
+#include "ctrl/plane/gateway_api.h"
 #include "envoy/admin/v3/config_dump.pb.h"
 
 namespace sluice::cli {
@@ -19,7 +20,10 @@ std::expected<plane::NodeInfo, std::string> node_for(const plane::World& world, 
   plane::NodeInfo node{.id = "router~10.10.0.1~sluicectl.default~default.svc.cluster.local", .ns = o.ns, .cluster_id = "Kubernetes"};
   node.labels = o.labels;
   for (const plane::Config* g : world.of_kind("Gateway")) {
-    const plane::Node& selector = g->spec()["selector"];
+    const bool derived = plane::is_of_gateway_api(*g);  // of the workloads that serve it the first
+    const plane::Node& selection = g->document["selection"];
+    if (derived && selection.items.empty()) continue;
+    const plane::Node& selector = derived ? selection.items[0]["labels"] : g->spec()["selector"];
     std::map<std::string, std::string> labels;
     for (size_t i = 0; i < selector.keys.size(); i++) labels[selector.keys[i].text] = selector.items[i].text;
     if (o.labels.empty()) {
@@ -29,7 +33,7 @@ std::expected<plane::NodeInfo, std::string> node_for(const plane::World& world, 
     } else if (!std::ranges::includes(node.labels, labels)) {
       continue;
     }
-    if (node.ns.empty()) node.ns = g->ns;
+    if (node.ns.empty()) node.ns = derived ? selection.items[0]["namespace"].str() : g->ns;
   }
   if (node.ns.empty()) node.ns = "default";
   return node;
@@ -57,11 +61,11 @@ std::string name_of(const google::protobuf::Any& resource) {
 std::expected<Offline, std::string> load_offline(const OfflineOptions& o) {
   plane::Loaded loaded = plane::load_directory(o.dir, o.mesh);
   plane::check_patches(loaded);
-  plane::check_patches(loaded);
   if (plane::has_errors(loaded.issues)) return std::unexpected(plane::render(loaded.issues));
   Offline out{.world = std::move(loaded.world), .compiler = std::make_unique<compile::Compiler>()};
   const auto node = node_for(out.world, o);
   if (!node) return std::unexpected(node.error());
+  out.routes = plane::route_places(out.world, *node);
   const auto resources = plane::to_resources(plane::translate(out.world, *node, {.deny_by_default = o.deny_by_default}));
   if (!resources) return std::unexpected(resources.error() + "\n");
   for (int type = 0; type < 4; type++)
@@ -107,14 +111,16 @@ std::expected<Offline, std::string> load_running(const std::string& socket) {
 }
 
 std::string Offline::place_of(const explain::Origin& origin) const {
+  if (const auto at = routes.find({origin.table, origin.virtual_host}); at != routes.end() && origin.index < at->second.size())
+    if (const std::string& place = at->second[origin.index]; !place.empty()) return place;
   const auto place = [](const plane::Node& n) { return plane::issue_at(n, "").place(); };
-  for (const plane::Config& c : world.configs) {
-    if (origin.kind == "Service" ? c.kind == "ServiceEntry" && has_host(c, origin.host)
-                                 : c.kind == origin.kind && c.ns == origin.ns && c.name == origin.name) {
-      const auto& rules = c.spec()["rules"].items;
-      return place(origin.rule && *origin.rule < rules.size() ? rules[*origin.rule] : c.at());
+  for (const plane::Config* c : world.of_kind(origin.kind == "Service" ? "ServiceEntry" : origin.kind))
+    if (origin.kind == "Service" ? has_host(*c, origin.host) : c->ns == origin.ns && c->name == origin.name) {
+      for (const plane::Node& r : c->spec()["http"].items)  // of the Gateway API: the rule, in a file of its own
+        if (c->derived && r["name"].str() == origin.route) return place(r["name"]);
+      const auto& rules = c->spec()["rules"].items;
+      return place(origin.rule && *origin.rule < rules.size() ? rules[*origin.rule] : c->at());
     }
-  }
   return {};
 }
 

@@ -21,6 +21,7 @@ struct OfflineOptions {
 
 struct Offline {
   plane::World world;
+  plane::RoutePlaces routes;
   std::unique_ptr<compile::Compiler> compiler;
   std::shared_ptr<const tables::Snapshot> tables;
   std::string refused;                                        // what the compiler did not take, a line each: it would not be served

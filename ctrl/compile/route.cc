@@ -244,6 +244,10 @@ tables::Redirect redirect_of(const rt::RedirectAction& r) {
   if (r.port_redirect() != 0) out.port = r.port_redirect();
   if (!r.path_redirect().empty()) out.path = r.path_redirect();
   if (r.path_rewrite_specifier_case() == rt::RedirectAction::kPrefixRewrite) out.prefix_rewrite = r.prefix_rewrite();
+  if (r.has_regex_rewrite()) {
+    out.regex_rewrite = regex_of(r.regex_rewrite().pattern().regex());
+    out.regex_substitution = r.regex_rewrite().substitution();
+  }
   out.strip_query = r.strip_query();
   constexpr uint16_t kCodes[] = {301, 302, 303, 307, 308};
   if (r.response_code() < 0 || size_t(r.response_code()) >= std::size(kCodes))

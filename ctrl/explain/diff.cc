@@ -253,7 +253,7 @@ class Search {
     c.add(routes);
     for (const auto& host : routes.virtual_hosts)
       for (const tables::Route& r : host->routes) {
-        const Origin o = route_origin(r.source);
+        const Origin o = route_origin(routes.name, *host, r);
         const Object object{"VirtualService", o.ns + "/" + o.name};
         objects[object] += host->domains[0] + words(r.match) + conditions(r.match) + action_words(r) + "\n";
         for (const Aim& a : aims_of(r, c.undecided))

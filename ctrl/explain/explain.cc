@@ -376,12 +376,12 @@ class Walk {
     for (size_t i = 0; i < host_->routes.size(); i++) {
       const tables::Route& r = host_->routes[i];
       if (&r == route_) {
-        say("route", number(i) + words(r.match) + conditions(r.match), route_origin(r.source));
+        say("route", number(i) + words(r.match) + conditions(r.match), route_origin(routes_->name, *host_, r));
         return;
       }
       if (++missed <= kMissedRoutesMax && !terse_) {
         const std::string why = why_not(r.match, head_);
-        say("missed", number(i) + (why.empty() ? "only for a share of the requests" : why), route_origin(r.source), false);
+        say("missed", number(i) + (why.empty() ? "only for a share of the requests" : why), route_origin(routes_->name, *host_, r), false);
       }
     }
     if (missed > kMissedRoutesMax && !terse_) say("missed", std::to_string(missed - kMissedRoutesMax) + " more", {}, false);
@@ -464,7 +464,8 @@ class Walk {
       const std::string share = clusters.size() > 1 ? ", " + std::to_string(w.weight) + " of " + std::to_string(total) : "";
       const tables::Cluster* c = t_.cluster(w.cluster);
       if (c == nullptr) {
-        say("cluster", w.name + share + ": is not there (503 NC cluster_not_found)", cluster_origin(w.name));
+        const int code = route_ != nullptr ? route_->forward.cluster_not_found_code : 503;
+        say("cluster", w.name + share + ": is not there (" + std::to_string(code) + " NC cluster_not_found)", cluster_origin(w.name));
         continue;
       }
       say("cluster", w.name + share, cluster_origin(w.name));
@@ -516,13 +517,18 @@ Origin policy_origin(std::string_view name) {
 }
 
 // "/apis/networking.istio.io/v1/namespaces/NS/virtual-service/NAME" (istiod's metadata).
-Origin route_origin(std::string_view source) {
+Origin route_origin(const std::string& table, const tables::VirtualHost& host, const tables::Route& r) {
+  const std::string_view source = r.source;
   constexpr std::string_view kBefore = "/namespaces/", kBetween = "/virtual-service/";
   const size_t ns = source.find(kBefore), kind = source.find(kBetween);
   if (ns == source.npos || kind == source.npos) return {};
   return {.kind = "VirtualService",
           .ns = std::string(source.substr(ns + kBefore.size(), kind - ns - kBefore.size())),
-          .name = std::string(source.substr(kind + kBetween.size()))};
+          .name = std::string(source.substr(kind + kBetween.size())),
+          .route = r.name,
+          .table = table,
+          .virtual_host = host.name,
+          .index = unsigned(&r - host.routes.data())};
 }
 
 std::expected<Explanation, std::string> explain(const tables::Snapshot& tables, const Question& question) {

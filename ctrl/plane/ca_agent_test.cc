@@ -49,7 +49,8 @@ printf '%s.%s' "$(printf '{"alg":"RS256"}' | b64)" "$(printf '{"iss":"i","aud":"
 printf '%s.%s\n' "$(cat input)" "$(openssl dgst -sha256 -sign k.pem input | b64)" > token
 )sh";
     ASSERT_EQ(std::system(("sh " + dir + "/token.sh " + dir).c_str()), 0);
-    auto made = CaAuthority::start({.dir = dir + "/ca", .token = TokenOptions{slurp(dir + "/pub.pem"), "i", "istio-ca", "cluster.local"}}, now().wall_us);
+    auto made = CaAuthority::start({.dir = dir + "/ca", .token = TokenOptions{slurp(dir + "/pub.pem"), "i", "istio-ca", "cluster.local"}},
+                                   now().wall_us);
     ASSERT_TRUE(made) << made.error();
     authority = std::move(*made);
   }
@@ -62,7 +63,8 @@ printf '%s.%s\n' "$(cat input)" "$(openssl dgst -sha256 -sign k.pem input | b64)
   void serve(ServerOptions o) {
     service = std::make_unique<CaService>(*authority, [](const std::string&) {});
     o.more = [this](grpc::ServerBuilder& b) { service->add_to(b); };
-    server = std::make_unique<Server>(std::move(o), std::make_shared<const World>(load_text("", "in.yaml").world), [](const std::string&) {});
+    server =
+        std::make_unique<Server>(std::move(o), std::make_shared<const World>(load_text("", "in.yaml").world), [](const std::string&) {});
     const auto ok = server->start();
     ASSERT_TRUE(ok) << ok.error();
   }
@@ -115,8 +117,18 @@ TEST_F(CaEndsTest, OverAUnixSocketWithATokenAndThroughARotationOfTheRoot) {
   edit("signing", "root-2\n");
   const std::string two = authority->state()->roots_pem;
   ASSERT_TRUE(turn_until([&] { return client.find("ROOTCA")->trusted_ca_pem == two; }));
-  EXPECT_TRUE(tls::check_issued({client.find("default")->cert_chain_pem, two}, client.find("default")->private_key_pem, kMe, now().wall_us));
+  EXPECT_TRUE(
+      tls::check_issued({client.find("default")->cert_chain_pem, two}, client.find("default")->private_key_pem, kMe, now().wall_us));
   EXPECT_EQ(client.status().issued, 2u);
+}
+
+TEST_F(CaEndsTest, AsksAnAbsentCaAgainAndAgain) {
+  CaClient hurried({.identity = kMe, .backoff_first = 100, .backoff_max = 100}, rng);
+  transport = std::make_unique<CaTransport>(
+      CaTransportOptions{.address = "unix:" + dir + "/s", .token_file = dir + "/token", .node_id = "n"}, hurried, [] {});
+  for (const Usec end = now().mono_us + 30 * kSec; hurried.status().failed < 1000 && now().mono_us < end;) transport->turn(now());
+  EXPECT_GE(hurried.status().failed, 1000u);
+  EXPECT_NE(hurried.status().last_error.find("gRPC status 14"), std::string::npos) << hurried.status().last_error;
 }
 
 TEST_F(CaEndsTest, ARevocationArrivesWithinASecond) {
@@ -151,8 +163,11 @@ TEST_F(CaEndsTest, AnAbsentCaIsWaitedForAndARenewalSurvivesIt) {
 }
 
 TEST_F(CaEndsTest, OverMutualTlsTheCertificateIsTheIdentity) {
-  ASSERT_EQ(std::system(("cd " + dir + " && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=server -addext "
-                         "subjectAltName=DNS:ca.example -keyout server-key.pem -out server.pem 2>/dev/null").c_str()), 0);
+  ASSERT_EQ(std::system(("cd " + dir +
+                         " && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=server -addext "
+                         "subjectAltName=DNS:ca.example -keyout server-key.pem -out server.pem 2>/dev/null")
+                            .c_str()),
+            0);
   const auto csr = tls::make_csr(kMe);
   const auto first = authority->state()->issuer->sign(csr->csr_pem, kMe, 3600, now().wall_us, random_serial());
   std::ofstream(dir + "/me.pem") << first->chain[0];
@@ -177,8 +192,12 @@ TEST_F(CaEndsTest, OverMutualTlsTheCertificateIsTheIdentity) {
 }
 
 TEST_F(CaEndsTest, AServerThatIsNotTheCaIsNotBelieved) {
-  ASSERT_EQ(std::system(("cd " + dir + " && for n in a b; do openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=$n -addext "
-                         "subjectAltName=DNS:ca.example -keyout $n-key.pem -out $n.pem 2>/dev/null; done").c_str()), 0);
+  ASSERT_EQ(
+      std::system(("cd " + dir +
+                   " && for n in a b; do openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=$n -addext "
+                   "subjectAltName=DNS:ca.example -keyout $n-key.pem -out $n.pem 2>/dev/null; done")
+                      .c_str()),
+      0);
   const std::string address = "127.0.0.1:" + std::to_string(22000 + int(::getpid() % 20000));
   serve({.listen = address, .ca = dir + "/a.pem", .cert = dir + "/a.pem", .key = dir + "/a-key.pem", .certificate_optional = true});
   transport = std::make_unique<CaTransport>(CaTransportOptions{.address = address,

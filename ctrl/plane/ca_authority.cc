@@ -125,7 +125,8 @@ std::expected<void, std::string> load_revoked(const std::string& path, const std
       for (const Node& item : list.items) {
         if (key == "serials") {
           const std::string serial = tls::normal_serial(item.text);
-          if (serial.empty()) issues.push_back(issue_at(item, "'" + item.text + "' is no serial number", "hexadecimal, as openssl x509 -serial prints it"));
+          if (serial.empty())
+            issues.push_back(issue_at(item, "'" + item.text + "' is no serial number", "hexadecimal, as openssl x509 -serial prints it"));
           else s.serials.insert(serial);
         } else if (!tls::is_spiffe_id(item.text)) {
           issues.push_back(issue_at(item, "'" + item.text + "' is no SPIFFE identity", "spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT"));
@@ -145,8 +146,9 @@ std::string version_of(const CaState& s) {
   std::string all = s.signing + '\0' + s.roots_pem + '\0' + s.crl_pem;
   for (const std::string& i : s.identities) all += '\0' + i;
   char out[17];
-  std::snprintf(out, sizeof out, "%016llx",
-                static_cast<unsigned long long>(siphash24({0x736c75696365, 0x6361}, {reinterpret_cast<const uint8_t*>(all.data()), all.size()})));
+  std::snprintf(
+      out, sizeof out, "%016llx",
+      static_cast<unsigned long long>(siphash24({0x736c75696365, 0x6361}, {reinterpret_cast<const uint8_t*>(all.data()), all.size()})));
   return out;
 }
 
@@ -158,8 +160,8 @@ tls::SerialBytes random_serial() {
   return b;
 }
 
-std::expected<void, std::string> add_root(const std::string& dir, const std::string& name, const std::string& trust_domain, tls::KeyKind kind,
-                                          int64_t wall_us) {
+std::expected<void, std::string> add_root(const std::string& dir, const std::string& name, const std::string& trust_domain,
+                                          tls::KeyKind kind, int64_t wall_us) {
   if (!is_folder_name(name)) return no("'" + name + "' is no name of a folder here ([A-Za-z0-9._-], not beginning with a dot)");
   const std::string to = dir + "/" + name, aside = dir + "/.new-" + name;
   std::error_code e;
@@ -302,8 +304,8 @@ std::expected<std::string, CaRefusal> CaAuthority::authenticate(std::string_view
     }
   }
   constexpr std::string_view kBearer = "bearer ";
-  const bool bearer = authorization.size() > kBearer.size() &&
-                      std::ranges::equal(authorization.substr(0, kBearer.size()), kBearer, [](char a, char b) { return (a | 0x20) == (b | 0x20); });
+  const bool bearer = authorization.size() > kBearer.size() && std::ranges::equal(authorization.substr(0, kBearer.size()), kBearer,
+                                                                                  [](char a, char b) { return (a | 0x20) == (b | 0x20); });
   if (identity.empty() && bearer) {
     if (!tokens_) return refuse(Kind::kUnauthenticated, "tokens are not taken here (no keys to check them with)");
     auto verified = tokens_->verify(authorization.substr(kBearer.size()), now.wall_us);

@@ -1,6 +1,7 @@
 // The CA without its transport: a directory of roots, who is revoked, and the answer to one request for a certificate.
 //
-//   DIR/NAME/ca-cert.pem ca-key.pem   a root, or an intermediate with its root-cert.pem and, where it has one, cert-chain.pem (Istio's names).
+//   DIR/NAME/ca-cert.pem ca-key.pem   a root, or an intermediate with its root-cert.pem and, where it has one, cert-chain.pem (Istio's
+//   names).
 //                                     Without a key it is trusted and signs nothing (root-cert.pem or ca-cert.pem).
 //   DIR/signing                       the name of the folder that signs. Every folder is trusted.
 //   DIR/revoked.yaml                  serials: [HEX...]   identities: [spiffe://...]
@@ -42,8 +43,8 @@ struct CaOptions {
 struct CaState {
   std::string signing;  // folder
   std::shared_ptr<const tls::Issuer> issuer;
-  std::string roots_pem;  // the one that signs first
-  std::string crl_pem;    // of every folder with a key; empty when no serial is revoked
+  std::string roots_pem;                     // the one that signs first
+  std::string crl_pem;                       // of every folder with a key; empty when no serial is revoked
   std::map<std::string, std::string> lists;  // its parts, by folder
   std::set<std::string, std::less<>> serials, identities;
   std::string version;  // of what verifiers are told and of who signs
@@ -119,8 +120,8 @@ class CaAuthority {
 };
 
 // A new root in DIR/NAME, 0600: the first step of a rotation. An error if the folder exists.
-std::expected<void, std::string> add_root(const std::string& dir, const std::string& name, const std::string& trust_domain, tls::KeyKind kind,
-                                          int64_t wall_us);
+std::expected<void, std::string> add_root(const std::string& dir, const std::string& name, const std::string& trust_domain,
+                                          tls::KeyKind kind, int64_t wall_us);
 tls::SerialBytes random_serial();
 
 }  // namespace sluice::plane

@@ -116,10 +116,12 @@ grpc::ServerUnaryReactor* CaService::State::Certificates::CreateCertificate(grpc
   const auto answer = [&]() -> grpc::Status {
     const auto caller = s_.caller_of(context);
     if (!caller) return s_.refused(context->peer(), "", caller.error());
-    // Node proxies may ask for others' identities at istiod; here nobody may. CertSigner chooses among Kubernetes signers, which are not here.
+    // Node proxies may ask for others' identities at istiod; here nobody may. CertSigner chooses among Kubernetes signers, which are not
+    // here.
     const auto& metadata = request->metadata().fields();
     if (const auto it = metadata.find("ImpersonatedIdentity"); it != metadata.end() && !it->second.string_value().empty())
-      return s_.refused(context->peer(), *caller, {CaRefusal::Kind::kDenied, "asks for the identity " + it->second.string_value().substr(0, 256)});
+      return s_.refused(context->peer(), *caller,
+                        {CaRefusal::Kind::kDenied, "asks for the identity " + it->second.string_value().substr(0, 256)});
     auto made = s_.authority.issue(*caller, {request->csr(), request->validity_duration()}, now());
     if (!made) return s_.refused(context->peer(), *caller, made.error());
     for (std::string& pem : made->chain) response->add_cert_chain(std::move(pem));

@@ -39,7 +39,9 @@ struct TokenIssuer {
   std::string dir;
   static bool run(const std::string& script) { return std::system(script.c_str()) == 0; }
   explicit TokenIssuer(std::string d) : dir(std::move(d)) {
-    EXPECT_TRUE(run("cd " + dir + " && openssl genrsa -out token-key.pem 2048 2>/dev/null && openssl rsa -in token-key.pem -pubout -out token-pub.pem 2>/dev/null"));
+    EXPECT_TRUE(run(
+        "cd " + dir +
+        " && openssl genrsa -out token-key.pem 2048 2>/dev/null && openssl rsa -in token-key.pem -pubout -out token-pub.pem 2>/dev/null"));
     std::ofstream(dir + "/sign.sh") << R"sh(cd $1
 b64() { base64 -w0 | tr '+/' '-_' | tr -d =; }
 printf '%s.%s' "$(printf '{"alg":"RS256"}' | b64)" "$(b64 < claims)" > input
@@ -95,14 +97,13 @@ struct CaServiceTest : testing::Test {
     const std::lock_guard lock(mutex);
     return std::ranges::any_of(log, [&](const std::string& l) { return l.find(what) != std::string::npos; });
   }
-  std::shared_ptr<grpc::Channel> unix_channel() {
-    return grpc::CreateChannel("unix:" + dir + "/s", grpc::InsecureChannelCredentials());
-  }
+  std::shared_ptr<grpc::Channel> unix_channel() { return grpc::CreateChannel("unix:" + dir + "/s", grpc::InsecureChannelCredentials()); }
   struct Result {
     grpc::Status status;
     ia::IstioCertificateResponse response;
   };
-  static Result create(const std::shared_ptr<grpc::Channel>& channel, const std::string& token, const ia::IstioCertificateRequest& request) {
+  static Result create(const std::shared_ptr<grpc::Channel>& channel, const std::string& token,
+                       const ia::IstioCertificateRequest& request) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
     if (!token.empty()) context.AddMetadata("authorization", "Bearer " + token);
@@ -134,13 +135,22 @@ TEST_F(CaServiceTest, ATokensHolderGetsItsCertificateOverAUnixSocket) {
 // with the identity as URI SAN.
 TEST_F(CaServiceTest, AnUnmodifiedIstioAgentsRequestIsAnswered) {
   serve({.listen = "unix:" + dir + "/s"});
-  ASSERT_EQ(std::system(("cd " + dir + " && openssl req -new -newkey rsa:2048 -nodes -keyout k.pem -out r.csr -subj / -addext subjectAltName=critical,URI:" + kGateway + " 2>/dev/null").c_str()), 0);
+  ASSERT_EQ(
+      std::system(("cd " + dir +
+                   " && openssl req -new -newkey rsa:2048 -nodes -keyout k.pem -out r.csr -subj / -addext subjectAltName=critical,URI:" +
+                   kGateway + " 2>/dev/null")
+                      .c_str()),
+      0);
   const std::string csr = slurp(dir + "/r.csr");
   ASSERT_GT(csr.size(), 127u);
   std::string bytes = "\x0a";
   bytes += char((csr.size() & 0x7f) | 0x80), bytes += char(csr.size() >> 7), bytes += csr;
-  bytes += std::string("\x18\x80\xa3\x05", 4);                                                    // 86400
-  bytes += std::string("\x22\x12\x0a\x10\x0a\x0a" "CertSigner" "\x12\x02\x1a\x00", 20);           // Struct {CertSigner: ""}
+  bytes += std::string("\x18\x80\xa3\x05", 4);  // 86400
+  bytes += std::string(
+      "\x22\x12\x0a\x10\x0a\x0a"
+      "CertSigner"
+      "\x12\x02\x1a\x00",
+      20);  // Struct {CertSigner: ""}
   ia::IstioCertificateRequest parsed;
   ASSERT_TRUE(parsed.ParseFromString(bytes));
   EXPECT_EQ(parsed.validity_duration(), 86400);
@@ -182,7 +192,8 @@ TEST_F(CaServiceTest, WhatIsRefusedHasItsCodeAndALine) {
   EXPECT_TRUE(logged("refused " + kGateway));
   EXPECT_TRUE(logged("asks for spiffe://cluster.local/ns/bank/sa/root"));
   EXPECT_EQ(create(channel, token, request("nonsense")).status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(create(channel, token, request(std::string(tls::kCsrBytesMax + 1, 'x'))).status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(create(channel, token, request(std::string(tls::kCsrBytesMax + 1, 'x'))).status.error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
   auto impersonating = request(csr->csr_pem);
   (*impersonating.mutable_metadata()->mutable_fields())["ImpersonatedIdentity"].set_string_value("spiffe://cluster.local/ns/bank/sa/root");
   EXPECT_EQ(create(channel, token, impersonating).status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
@@ -259,8 +270,11 @@ TEST_F(CaServiceTest, SecretsAreForThoseWhoSayWhoTheyAre) {
 
 TEST_F(CaServiceTest, MutualTlsProvesWhoCallsAndTlsAloneDoesNot) {
   // The server's certificate is of a CA of its own; callers' are of ours, as after their first issue.
-  ASSERT_EQ(std::system(("cd " + dir + " && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=server -addext "
-                         "subjectAltName=DNS:localhost -keyout server-key.pem -out server.pem 2>/dev/null").c_str()), 0);
+  ASSERT_EQ(std::system(("cd " + dir +
+                         " && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=server -addext "
+                         "subjectAltName=DNS:localhost -keyout server-key.pem -out server.pem 2>/dev/null")
+                            .c_str()),
+            0);
   const auto csr = tls::make_csr(kGateway);
   const auto first = authority->state()->issuer->sign(csr->csr_pem, kGateway, 3600, wall_us(), random_serial());
   ASSERT_TRUE(first);

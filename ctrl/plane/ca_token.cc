@@ -79,7 +79,8 @@ std::expected<std::string, std::string> TokenVerifier::verify(std::string_view t
   const Value &exp = at(*claims, "exp"), &nbf = at(*claims, "nbf");
   if (exp.kind_case() != Value::kNumberValue) return no("the token says no end of its life (exp)");
   if (exp.number_value() + double(kTokenLeewayS) < now_s) return no("the token has expired");
-  if (nbf.kind_case() != Value::KIND_NOT_SET && (nbf.kind_case() != Value::kNumberValue || nbf.number_value() - double(kTokenLeewayS) > now_s))
+  if (nbf.kind_case() != Value::KIND_NOT_SET &&
+      (nbf.kind_case() != Value::kNumberValue || nbf.number_value() - double(kTokenLeewayS) > now_s))
     return no("the token is not valid yet");
   const std::string sub = text(*claims, "sub"), domain = "spiffe://" + options_.trust_domain + "/";
   constexpr std::string_view kAccount = "system:serviceaccount:";
@@ -92,7 +93,8 @@ std::expected<std::string, std::string> TokenVerifier::verify(std::string_view t
   } else if (sub.starts_with(domain)) {
     identity = sub;
   }
-  if (!tls::is_spiffe_id(identity)) return no("the token's subject is neither a service account nor an identity of " + options_.trust_domain);
+  if (!tls::is_spiffe_id(identity))
+    return no("the token's subject is neither a service account nor an identity of " + options_.trust_domain);
   return identity;
 }
 

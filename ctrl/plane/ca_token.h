@@ -1,6 +1,6 @@
 // Who a bearer token says its holder is. Tokens are JWTs (RFC 7519) of a configured issuer and audience, signed by a configured key (a JWKS
-// or PEM file): the projected service account tokens that Istio's agents send, or any other issuer's. Fails closed: no keys, no issuer or no
-// audience is a configuration error; a token without exp is refused. Thread: verify() from any.
+// or PEM file): the projected service account tokens that Istio's agents send, or any other issuer's. Fails closed: no keys, no issuer or
+// no audience is a configuration error; a token without exp is refused. Thread: verify() from any.
 #pragma once
 #include <cstdint>
 #include <expected>

@@ -152,8 +152,9 @@ TEST(CaToken, WhatCannotVerifyIsRefusedAtStart) {
   const Signer s(false);
   EXPECT_FALSE(TokenVerifier::make({s.pem(), "", "istio-ca", "cluster.local"}));
   EXPECT_FALSE(TokenVerifier::make({s.pem(), "i", "", "cluster.local"}));
-  for (const char* keys : {"", "nonsense", "{}", R"({"keys":[]})", R"({"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]})",
-                           R"({"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]})", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"})
+  for (const char* keys :
+       {"", "nonsense", "{}", R"({"keys":[]})", R"({"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]})",
+        R"({"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]})", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"})
     EXPECT_FALSE(TokenVerifier::make({keys, "i", "a", "cluster.local"})) << keys;
 }
 

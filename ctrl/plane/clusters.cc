@@ -3,17 +3,10 @@
 #include <algorithm>
 
 #include "ctrl/plane/endpoints.h"
+#include "ctrl/plane/gateway_api.h"
 
 namespace sluice::plane {
 namespace {
-
-void named_hosts(const Node& n, const std::string& ns, std::set<std::string>& out) {
-  for (size_t i = 0; i < n.items.size(); i++) {
-    if (i < n.keys.size() && (n.keys[i].text == "destination" || n.keys[i].text == "mirror"))
-      out.insert(full_host(n.items[i]["host"].str(), ns));
-    named_hosts(n.items[i], ns, out);
-  }
-}
 
 // Which sockets reach the endpoints. Automatic mutual TLS: the endpoint's tlsMode metadata chooses between Istio's mTLS and the wire as it
 // is.
@@ -69,7 +62,9 @@ void add_cluster(const View& v, const Service& s, const ServicePort& p, const Co
                  Answer& out) {
   const std::string sub = subset["name"].str(), sni = sni_name(p.number, sub, s.host);
   const std::string name = sni_dnat ? sni : cluster_name(p.number, sub, s.host);
-  const Policy policy = policy_of(rule, subset, p.number);
+  Policy policy = policy_of(rule, subset, p.number);
+  const Node& asked = backend_tls(v, s.host, p.number);
+  if (asked) policy.tls = &asked;
   const Object members = assignment(v, s, p, rule, subset, name, sni_dnat);
   const bool names = s.resolution.starts_with("DNS");
   Object c{{"name", name}, {"altStatName", name + ";"}};
@@ -87,14 +82,21 @@ void add_cluster(const View& v, const Service& s, const ServicePort& p, const Co
   add_balancer(*policy.balancer, c);
   add_pool(policy, v.world.mesh, c, options);
   add_outliers(policy, v.world.mesh, c);
-  if (!sni_dnat) add_sockets(v, s, policy, sni, options.http2 && !options.downstream_protocol, c, options);
+  if (asked && !sni_dnat) c.set("transportSocket", backend_tls_socket(asked, options.http2 && !options.downstream_protocol));
+  else if (!sni_dnat) add_sockets(v, s, policy, sni, options.http2 && !options.downstream_protocol, c, options);
   options.put(c);
   add_metadata(s, rule, subset, policy, sni_dnat, c);
   c.set("filters", Array{metadata_exchange_tcp()});
   out.clusters[name] = typed("envoy.config.cluster.v3.Cluster", c);
 }
 
-void add_service(const View& v, const Service& s, bool sni_dnat, Answer& out) {
+bool is_named(const Service& s, const std::set<std::string>& by_routes, const std::set<std::pair<std::string, std::string>>& by_providers) {
+  return by_routes.contains(s.host) || by_providers.contains({"", s.host}) || by_providers.contains({s.ns, s.host});
+}
+
+}  // namespace
+
+void translate_service(const View& v, const Service& s, bool sni_dnat, Answer& out) {
   const Config* rule = v.destination_rule(s);
   for (const ServicePort& p : s.ports) {
     if (p.protocol == "UDP") continue;
@@ -105,38 +107,38 @@ void add_service(const View& v, const Service& s, bool sni_dnat, Answer& out) {
   }
 }
 
-bool is_named(const Service& s, const std::set<std::string>& by_routes, const std::set<std::pair<std::string, std::string>>& by_providers) {
-  return by_routes.contains(s.host) || by_providers.contains({"", s.host}) || by_providers.contains({s.ns, s.host});
-}
-
-}  // namespace
-
 Json metadata_exchange_tcp() {
   return extension("istio.metadata_exchange", "udpa.type.v1.TypedStruct",
                    {{"typeUrl", "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange"},
                     {"value", Object{{"enable_discovery", true}, {"protocol", "istio-peer-exchange"}}}});
 }
 
-void translate_clusters(const View& v, Answer& out) {
+void add_black_hole(const View& v, Answer& out) {
   const Node& timeout = v.world.mesh.config["connectTimeout"];
   out.clusters["BlackHoleCluster"] =
       typed("envoy.config.cluster.v3.Cluster", {{"name", "BlackHoleCluster"},
                                                 {"altStatName", "BlackHoleCluster;"},
                                                 {"type", "STATIC"},
                                                 {"connectTimeout", timeout ? json_duration(timeout) : "10s"}});
-  std::set<std::string> wanted;
-  for (const Virtual& x : v.virtuals) {
-    for (const Node& r : x.http) named_hosts(r, x.config->ns, wanted);
-    named_hosts(x.config->spec()["tls"], x.config->ns, wanted);
-    named_hosts(x.config->spec()["tcp"], x.config->ns, wanted);
-  }
+}
+
+std::vector<WantedService> wanted_services(const View& v) {
+  std::set<std::string> by_routes;
+  for (const Virtual* x : v.virtuals) by_routes.insert(x->destinations.begin(), x->destinations.end());
   const auto providers = provider_hosts(v.world.mesh);
   const bool dnat = std::ranges::any_of(v.servers, [](const Server& s) { return s.tls_mode == "AUTO_PASSTHROUGH"; });
-  for (const Service& s : v.services) {
-    if (v.service(s.host) != &s) continue;
-    if (!v.servers.empty() && is_named(s, wanted, providers)) add_service(v, s, false, out);
-    if (dnat && !s.external) add_service(v, s, true, out);
+  std::vector<WantedService> out;
+  for (const Service* s : v.services) {
+    if (v.service(s->host) != s) continue;
+    if (!v.servers.empty() && is_named(*s, by_routes, providers)) out.push_back({s, false});
+    if (dnat && !s->external) out.push_back({s, true});
   }
+  return out;
+}
+
+void translate_clusters(const View& v, Answer& out) {
+  add_black_hole(v, out);
+  for (const auto& [s, sni_dnat] : wanted_services(v)) translate_service(v, *s, sni_dnat, out);
 }
 
 }  // namespace sluice::plane

@@ -108,24 +108,37 @@ void fill_hosts(Node& n, const std::string& ns) {
 
 }  // namespace
 
-std::vector<Node> with_delegates(const Config& c, const std::vector<const Config*>& all) {
-  std::vector<Node> out;
+std::vector<const Config*> delegates_of(const Config& c, const std::vector<const Config*>& all) {
+  std::vector<const Config*> out;
+  for (const Node& route : c.spec()["http"].items) {
+    const Node& delegate = route["delegate"];
+    if (delegate.null()) continue;
+    const std::string ns = delegate["namespace"].null() ? c.ns : delegate["namespace"].str();
+    for (const Config* d : all)
+      if (d->name == delegate["name"].str() && d->ns == ns && d->spec()["hosts"].items.empty() && visibility(*d, c.ns) &&
+          std::ranges::find(out, d) == out.end())
+        out.push_back(d);
+  }
+  return out;
+}
+
+void add_http_routes(const std::vector<const Config*>& delegates, Virtual& x) {
+  const Config& c = *x.config;
   for (const Node& route : c.spec()["http"].items) {
     const Node& delegate = route["delegate"];
     if (delegate.null()) {
-      out.push_back(route);
+      x.http.push_back(&route);
       continue;
     }
     const std::string ns = delegate["namespace"].null() ? c.ns : delegate["namespace"].str();
-    for (const Config* d : all)
-      if (d->name == delegate["name"].str() && d->ns == ns && d->spec()["hosts"].items.empty() && visibility(*d, c.ns))
+    for (const Config* d : delegates)
+      if (d->name == delegate["name"].str() && d->ns == ns)
         for (Node leaf : d->spec()["http"].items) {
           fill_hosts(leaf, d->ns);
           Node merged;
-          if (merge_delegate(route, leaf, merged)) out.push_back(std::move(merged));
+          if (merge_delegate(route, leaf, merged)) x.http.push_back(&x.merged.emplace_back(std::move(merged)));
         }
   }
-  return out;
 }
 
 }  // namespace sluice::plane

@@ -47,6 +47,7 @@ void add(RuleSet& set, const Config& c, std::deque<Config>& merged) {
     if ((!a && !b) || (b && same_labels(a["matchLabels"], b["matchLabels"]))) own_entry = false;
     Config& copy = merged.emplace_back(*have);
     join(copy, c);
+    copy.id = Fingerprint().add(have->id).add(c.id).word();
     have = &copy;
   }
   if (own_entry) rules.rules.push_back(&c);
@@ -56,9 +57,8 @@ void add(RuleSet& set, const Config& c, std::deque<Config>& merged) {
 const RuleSet::mapped_type* most_specific(const RuleSet& set, const std::string& host) {
   if (const auto at = set.find(host); at != set.end()) return &at->second;
   const RuleSet::value_type* best = nullptr;
-  for (const auto& rules : set)
-    if (rules.first.starts_with('*') && host_within(host, rules.first) && (best == nullptr || rules.first.size() > best->first.size()))
-      best = &rules;
+  for (auto at = set.lower_bound("*"); at != set.end() && at->first.starts_with('*'); ++at)
+    if (host_within(host, at->first) && (best == nullptr || at->first.size() > best->first.size())) best = &*at;
   return best == nullptr ? nullptr : &best->second;
 }
 
@@ -77,6 +77,7 @@ const Config* pick(const RulesOfHost* rules, const NodeInfo& node) {
 
 void index_rules(View& v) {
   for (const Config* c : v.world.of_kind("DestinationRule")) {
+    if (c->derived) v.backend_tls_rules[c->spec()["host"].str()] = c;
     add(v.own_rules[c->ns], *c, v.merged_rules);
     if (!only_here(*c)) add(v.exported_rules[c->ns], *c, v.merged_rules);
     else if (c->ns == v.world.mesh.root_namespace) add(v.private_root_rules, *c, v.merged_rules);

@@ -11,8 +11,8 @@ namespace {
 const Service* provider_service(const View& v, const std::string& name) {
   const size_t slash = name.find('/');
   const std::string host = name.substr(slash + 1);
-  for (const Service& s : v.all_services)
-    if (s.host == host && (slash == std::string::npos || s.ns == name.substr(0, slash))) return &s;
+  for (const Service* s : v.all_services)
+    if (s->host == host && (slash == std::string::npos || s->ns == name.substr(0, slash))) return s;
   return nullptr;
 }
 

@@ -1,6 +1,7 @@
 // The fuzz target on the demo's files and istiod's inputs, whole and mutated from a printed seed.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -12,10 +13,17 @@ namespace {
 
 TEST(Fuzz, MutatedYamlIsRefusedOrTranslated) {
   std::vector<std::string> corpus;
+  const char* golden = std::getenv("SLUICE_GOLDEN");
+  std::vector<std::string> roots;
+  if (golden != nullptr)
+    for (const char* folder : {"/istiod", "/istiod-invalid", "/istio-gateway-api"}) roots.push_back(std::string(golden) + folder);
   for (const char* root : {"/configs/demo/istio", "/tests/fuzz/corpus/istio", "/../shared/golden/istiod", "/../../shared/golden/istiod",
-                           "/../shared/golden/istiod-invalid"}) {
+                           "/../shared/golden/istiod-invalid", "/../../shared/golden/istiod-invalid", "/../shared/golden/istio-gateway-api",
+                           "/../../shared/golden/istio-gateway-api"})
+    roots.push_back(SLUICE_SOURCE_ROOT + std::string(root));
+  for (const std::string& root : roots) {
     std::error_code e;
-    for (const auto& f : std::filesystem::recursive_directory_iterator(SLUICE_SOURCE_ROOT + std::string(root), e)) {
+    for (const auto& f : std::filesystem::recursive_directory_iterator(root, e)) {
       if (f.path().extension() != ".yaml") continue;
       std::ifstream in(f.path());
       corpus.emplace_back(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
@@ -27,9 +35,32 @@ TEST(Fuzz, MutatedYamlIsRefusedOrTranslated) {
   std::printf("seed %u\n", seed);
   std::mt19937 rng(seed);
   // Words that sit at the edges of the rules.
-  static constexpr const char* kWords[] = {"*",    "\"\"",   "null", "-1", "0",   "4294967296", "{}",
-                                           "[]",   "&a",     "*a",   "0s", "-5s", "99999999h",  "a/b/c",
-                                           "{**}", "::/129", "..",   "~",  "|\n", "exact",      "regex: '('"};
+  static constexpr const char* kWords[] = {"*",
+                                           "\"\"",
+                                           "null",
+                                           "-1",
+                                           "0",
+                                           "4294967296",
+                                           "{}",
+                                           "[]",
+                                           "&a",
+                                           "*a",
+                                           "0s",
+                                           "-5s",
+                                           "99999999h",
+                                           "a/b/c",
+                                           "{**}",
+                                           "::/129",
+                                           "..",
+                                           "~",
+                                           "|\n",
+                                           "exact",
+                                           "regex: '('",
+                                           "group: \"\"",
+                                           "RegularExpression",
+                                           "Selector",
+                                           "Passthrough",
+                                           "../../etc"};
   for (int i = 0; i < 3000; i++) {
     std::string s = corpus[rng() % corpus.size()];
     for (unsigned n = 1 + rng() % 4; n > 0 && !s.empty(); n--) {

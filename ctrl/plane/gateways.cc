@@ -2,6 +2,7 @@
 // way (the first Gateway keeps a TLS host of a port and bind; a port has one plain protocol a bind, HTTP kinds joined).
 #include <algorithm>
 
+#include "ctrl/plane/gateway_api.h"
 #include "ctrl/plane/view.h"
 
 namespace sluice::plane {
@@ -22,6 +23,8 @@ std::vector<std::string> sanitized_hosts(const Node& server, const std::string& 
 void add_servers(const Config& gateway, View& v) {
   for (const Node& n : gateway.spec()["servers"].items) {
     Server s{.gateway = &gateway, .node = &n, .port = uint32_t(n["port"]["number"].integer())};
+    s.service_port = s.port;
+    if (is_of_gateway_api(gateway) && (s.port = workload_port(gateway, v.node, s.port)) == 0) continue;
     s.port_name = n["port"]["name"].str();
     s.raw_protocol = n["port"]["protocol"].str();
     s.protocol = upper(s.raw_protocol);
@@ -95,13 +98,13 @@ bool claim_hosts(TakenHosts& taken, const std::vector<std::string>& hosts, const
 std::string Server::route_name() const {
   const std::string tail = bind.empty() ? "" : "." + bind;
   if (plain_http()) return "http." + std::to_string(port) + tail;
-  if (terminates_http()) return "https." + std::to_string(port) + "." + port_name + "." + gateway->name + "." + gateway->ns + tail;
+  if (terminates_http()) return "https." + std::to_string(service_port) + "." + port_name + "." + gateway->name + "." + gateway->ns + tail;
   return {};
 }
 
 void merge_gateways(View& v) {
   for (const Config* g : v.world.of_kind("Gateway"))
-    if (labels_within(g->spec()["selector"], v.node.labels)) add_servers(*g, v);
+    if (is_of_gateway_api(*g) ? serves(*g, v.node) : labels_within(g->spec()["selector"], v.node.labels)) add_servers(*g, v);
   Merger m{v, {}, {}, {}, {}};
   for (const Server& s : v.servers) m.add(s);
   v.routes.erase("");

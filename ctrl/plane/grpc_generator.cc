@@ -42,11 +42,14 @@ std::vector<std::string> short_names(const std::string& host, const std::string&
 }
 
 // Without what a gRPC client refuses a whole RouteConfiguration for.
-std::vector<Node> for_grpc(std::vector<Node> http) {
-  for (Node& r : http)
+void make_for_grpc(Virtual& x) {
+  for (const Node*& route : x.http) {
+    if (!route->has("corsPolicy")) continue;
+    Node& r = x.merged.emplace_back(*route);
     for (size_t i = r.keys.size(); i-- > 0;)
       if (r.keys[i].text == "corsPolicy") r.keys.erase(r.keys.begin() + long(i)), r.items.erase(r.items.begin() + long(i));
-  return http;
+    route = &r;
+  }
 }
 
 struct MeshRoutes {
@@ -65,14 +68,15 @@ struct MeshRoutes {
 
 MeshRoutes mesh_routes(const View& v) {
   MeshRoutes out;
-  const auto all = v.world.of_kind("VirtualService");
+  const auto& all = v.world.of_kind("VirtualService");
   for (const Config* c : all) {
     if (!visibility(*c, v.node.ns) || c->spec()["hosts"].items.empty()) continue;
     const auto gateways = c->spec()["gateways"].list();
     if (!gateways.empty() && std::ranges::find(gateways, "mesh") == gateways.end()) continue;
-    Virtual x{.config = c};
+    Virtual x{.config = c->shared_from_this()};
     for (const std::string& h : c->spec()["hosts"].list()) x.hosts.push_back(full_host(h, c->ns));
-    x.http = for_grpc(with_delegates(*c, all));
+    add_http_routes(delegates_of(*c, all), x);
+    make_for_grpc(x);
     if (!x.http.empty()) out.virtuals.push_back(std::move(x));
   }
   return out;
@@ -101,9 +105,10 @@ void add_port(const View& v, const MeshRoutes& routes, const Service& s, const S
   }
   Array list;
   if (const Virtual* x = routes.of(s.host)) {
-    const Config mesh{.kind = "Gateway", .name = "mesh", .ns = x->config->ns, .document = {}};
+    Config mesh;
+    mesh.kind = "Gateway", mesh.name = "mesh", mesh.ns = x->config->ns;
     const Node none;
-    const Server server{.gateway = &mesh, .node = &none, .port = p.number, .protocol = "HTTP"};
+    const Server server{.gateway = &mesh, .node = &none, .port = p.number, .service_port = p.number, .protocol = "HTTP"};
     for (const Route& r : routes_of(v, *x, server)) list.add(r.json);
   } else {
     list.add(default_route(route, host_port));
@@ -141,8 +146,9 @@ void add_cluster(const View& v, const Service& s, const ServicePort& p, const Co
 Answer translate_for_grpc(const View& v) {
   Answer out{.for_grpc = true};
   const MeshRoutes routes = mesh_routes(v);
-  for (const Service& s : v.services) {
-    if (v.service(s.host) != &s || s.resolution.starts_with("DNS")) continue;  // gRPC takes no names for addresses
+  for (const Service* seen : v.services) {
+    const Service& s = *seen;
+    if (v.service(s.host) != seen || s.resolution.starts_with("DNS")) continue;  // gRPC takes no names for addresses
     const Config* rule = v.destination_rule(s);
     for (const ServicePort& p : s.ports) {
       if (p.protocol == "UDP") continue;

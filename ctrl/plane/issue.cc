@@ -26,6 +26,10 @@ bool has_errors(const std::vector<Issue>& issues) {
   return std::ranges::any_of(issues, [](const Issue& i) { return i.severity == Severity::kError; });
 }
 
+void sort(std::vector<Issue>& issues) {
+  std::ranges::stable_sort(issues, {}, [](const Issue& i) { return std::tie(i.file, i.line, i.column); });
+}
+
 std::string nearest(std::string_view word, const std::vector<std::string_view>& candidates) {
   std::string best;
   size_t best_edits = std::min<size_t>(2, word.size() / 2) + 1;

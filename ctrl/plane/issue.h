@@ -10,6 +10,7 @@ namespace sluice::plane {
 
 struct Source {
   std::string file, text;
+  uint32_t first_line = 1;  // of `text` in the file
 };
 
 enum class Severity : uint8_t { kError, kWarning };
@@ -28,6 +29,7 @@ struct Issue {
 std::string render(const Issue& i);
 std::string render(const std::vector<Issue>& issues);
 bool has_errors(const std::vector<Issue>& issues);
+void sort(std::vector<Issue>& issues);  // by place
 
 // The candidate nearest to `word` (at most 2 edits and fewer than half of it), or "".
 std::string nearest(std::string_view word, const std::vector<std::string_view>& candidates);

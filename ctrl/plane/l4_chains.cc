@@ -50,7 +50,7 @@ Json l4_filters(const View& v, const Node& route, const Virtual& x, const Server
   const Service* first = v.service(full_host(targets[0]["destination"]["host"].str(), x.config->ns));
   if (first != nullptr) t.rule = v.destination_rule(*first);
   if (targets.size() == 1) {
-    t.stat = destination_cluster(v, targets[0]["destination"], x.config->ns, s.port);
+    t.stat = destination_cluster(v, targets[0]["destination"], x.config->ns, s.service_port);
     t.subset = targets[0]["destination"]["subset"].str();
     t.cluster = {{"cluster", t.stat}};
     return tcp_filters(v, t);
@@ -58,7 +58,8 @@ Json l4_filters(const View& v, const Node& route, const Virtual& x, const Server
   Array weighted;
   for (const Node& d : targets)
     if (d["weight"].integer() > 0)
-      weighted.add(Object{{"name", destination_cluster(v, d["destination"], x.config->ns, s.port)}, {"weight", d["weight"].integer()}});
+      weighted.add(
+          Object{{"name", destination_cluster(v, d["destination"], x.config->ns, s.service_port)}, {"weight", d["weight"].integer()}});
   t.stat = x.config->name + "." + x.config->ns;
   t.cluster = {{"weightedClusters", Object{{"clusters", weighted}}}};
   return tcp_filters(v, t);
@@ -66,19 +67,18 @@ Json l4_filters(const View& v, const Node& route, const Virtual& x, const Server
 
 // Only port and gateway count; istiod looks at no other condition of an L4 match on a gateway.
 bool l4_match_applies(const Node& m, const Virtual& x, const Server& s) {
-  if (m["port"] && m["port"].integer() != s.port) return false;
+  if (m["port"] && m["port"].integer() != s.service_port) return false;
   const auto& gateways = m["gateways"].items;
   return gateways.empty() ||
          std::ranges::any_of(gateways, [&](const Node& g) { return full_gateway(g.str(), x.config->ns) == s.gateway_name(); });
 }
 
-bool serves(const Server& s, const Virtual& x) {
-  return std::ranges::find(x.gateways, s.gateway_name()) != x.gateways.end() && !intersection(hosts_for(s, x.config->ns), x.hosts).empty();
-}
+bool serves(const Server& s, const Virtual& x) { return !intersection(hosts_for(s, x.config->ns), x.hosts).empty(); }
 
 // The first tcp route that applies takes all of the server.
 void add_tcp_chain(const View& v, const Server& s, std::vector<Chain>& chains) {
-  for (const Virtual& x : v.virtuals) {
+  for (const Virtual* bound : v.bound_to(s)) {
+    const Virtual& x = *bound;
     if (!serves(s, x)) continue;
     for (const Node& r : x.config->spec()["tcp"].items) {
       const auto& matches = r["match"].items;
@@ -94,7 +94,8 @@ void add_tcp_chain(const View& v, const Server& s, std::vector<Chain>& chains) {
 
 // One chain a match; of two with one SNI host the first stays.
 void add_passthrough_chains(const View& v, const Server& s, TakenHosts& taken, std::vector<Chain>& chains) {
-  for (const Virtual& x : v.virtuals) {
+  for (const Virtual* bound : v.bound_to(s)) {
+    const Virtual& x = *bound;
     if (!serves(s, x)) continue;
     for (const Node& r : x.config->spec()["tls"].items)
       for (const Node& m : r["match"].items)
@@ -105,7 +106,8 @@ void add_passthrough_chains(const View& v, const Server& s, TakenHosts& taken, s
 
 void add_auto_passthrough_chains(const View& v, const Server& s, std::vector<Chain>& chains) {
   const Json alpn = Array{"istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"};
-  for (const Service& service : v.services) {
+  for (const Service* seen : v.services) {
+    const Service& service = *seen;
     if (service.external || v.service(service.host) != &service) continue;
     if (std::ranges::none_of(s.sni_hosts, [&](const std::string& h) { return host_within(service.host, h); })) continue;
     const Config* rule = v.destination_rule(service);

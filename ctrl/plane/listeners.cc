@@ -141,7 +141,6 @@ void translate_listeners(const View& v, Answer& out) {
     if (const Array logs = listener_access_logs(v); !logs.empty()) o.set("accessLog", logs);
     out.listeners[name] = typed("envoy.config.listener.v3.Listener", o.set("maxConnectionsToAcceptPerSocketEvent", 1));
   }
-  for (const auto& [name, servers] : v.routes) out.routes[name] = route_configuration(v, name, servers);
 }
 
 Answer translate(const World& world, const NodeInfo& node, const TranslateOptions& options) {
@@ -151,6 +150,7 @@ Answer translate(const World& world, const NodeInfo& node, const TranslateOption
   Answer out;
   translate_clusters(v, out);
   translate_listeners(v, out);
+  for (const auto& [name, servers] : v.routes) out.routes[name] = route_configuration(v, name, servers);
   out.patches = patches_of(v);
   return out;
 }

@@ -38,7 +38,7 @@ int serve(ControlOptions options, CaOptions ca_options) {
   for (const int s : {SIGTERM, SIGINT}) sigaddset(&signals, s);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   (void)setpriority(PRIO_PROCESS, 0, -5);  // an edit must not wait behind the machine's load; without root it may
-  std::unique_ptr<Ca> ca;  // goes after the server that it is registered with
+  std::unique_ptr<Ca> ca;                  // goes after the server that it is registered with
   if (!ca_options.dir.empty()) {
     auto started = Ca::start(std::move(ca_options), say);
     if (!started) return complain(started.error());
@@ -54,15 +54,34 @@ int serve(ControlOptions options, CaOptions ca_options) {
   return 0;
 }
 
-int write_answers(const World& world, const std::string& node_file, const std::string& out_dir, const TranslateOptions& options) {
-  std::ifstream in(node_file);
+std::optional<NodeInfo> read_node(const std::string& file) {
+  std::ifstream in(file);
   std::stringstream text;
   text << in.rdbuf();
-  const auto node = node_from_json(text.str());
-  if (!in || !node) {
-    std::cerr << node_file << ": " << (in ? node.error() : "cannot be read") << "\n";
-    return 1;
+  auto node = node_from_json(text.str());
+  if (in && node) return std::move(*node);
+  std::cerr << file << ": " << (in ? node.error() : "cannot be read") << "\n";
+  return {};
+}
+
+int write_converted(const World& world, const std::string& node_file, const std::string& out_dir) {
+  std::vector<NodeInfo> nodes;
+  if (!node_file.empty()) {
+    auto node = read_node(node_file);
+    if (!node) return 1;
+    nodes.push_back(std::move(*node));
   }
+  std::filesystem::create_directories(out_dir);
+  std::ofstream objects(out_dir + "/istio.yaml"), status(out_dir + "/status.yaml");
+  for (const Config& c : translate_gateway_api(world).configs) objects << "---\n" << object_yaml(c);
+  for (const ObjectStatus& s : gateway_api_status(world, nodes)) status << "---\n" << s.yaml();
+  if (objects && status) return 0;
+  return complain(out_dir + ": cannot be written");
+}
+
+int write_answers(const World& world, const std::string& node_file, const std::string& out_dir, const TranslateOptions& options) {
+  const auto node = read_node(node_file);
+  if (!node) return 1;
   const auto resources = to_resources(translate(world, *node, options));
   if (!resources) {
     std::cerr << "sluice-control: " << resources.error() << "\n";
@@ -86,7 +105,8 @@ int write_answers(const World& world, const std::string& node_file, const std::s
 
 // A key and its certificate by the operator's own hand, without the server: OUT-key.pem (0600) and OUT.pem (the chain).
 int write_certificate(const CaOptions& options, const std::string& identity, int64_t ttl_s, const std::string& out) {
-  if (!sluice::tls::is_spiffe_id(identity)) return complain("'" + identity + "' is no SPIFFE identity; spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT is meant");
+  if (!sluice::tls::is_spiffe_id(identity))
+    return complain("'" + identity + "' is no SPIFFE identity; spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT is meant");
   const auto ca = CaAuthority::start(options, wall_us());
   if (!ca) return complain(ca.error());
   if ((*ca)->state()->identities.contains(identity)) return complain(identity + " is revoked");
@@ -111,7 +131,7 @@ int write_certificate(const CaOptions& options, const std::string& identity, int
 int main(int argc, char** argv) {
   CLI::App app{"sluice-control: Istio YAML in, xDS out"};
   app.require_subcommand(1);
-  std::string dir, mesh, node, out, admin, authorization = "deny";
+  std::string dir, mesh, node, out, admin, status, domain = "cluster.local", authorization = "deny";
   ServerOptions options;
   const auto common = [&](CLI::App* c) {
     c->add_option("-d,--dir,--directory", dir, "folder (or file) of Istio YAML")->required();
@@ -140,6 +160,13 @@ int main(int argc, char** argv) {
   run->add_option("--debounce", options.debounce_ms, "ms: the changes of so long after a push to a node go together")
       ->check(CLI::Range(0, 60'000))
       ->capture_default_str();
+  run->add_option("--status-dir", status, "folder for the status of Gateway API objects, a file each; not inside of the watched one");
+  auto* convert = app.add_subcommand("convert", "write what Gateway API objects become: istio.yaml, and status.yaml");
+  convert->add_option("-d,--dir,--directory", dir, "folder (or file) of YAML")->required();
+  convert->add_option("--mesh", mesh, "MeshConfig, a file");
+  convert->add_option("--domain", domain, "the cluster's domain")->capture_default_str();
+  convert->add_option("--node", node, "a gateway that has acknowledged, proto3 JSON; none: nothing is programmed yet");
+  convert->add_option("--out", out, "folder to write to")->required();
   CaOptions ca;
   TokenOptions token{.audience = "istio-ca"};
   std::string token_keys, root_name, identity;
@@ -196,11 +223,17 @@ int main(int argc, char** argv) {
   options.translation.deny_by_default = authorization == "deny";
   const auto problems = [](const std::string& text) { std::cerr << text << std::flush; };
   if (run->parsed())
-    return serve({.dir = dir, .mesh = mesh, .server = std::move(options), .admin = admin, .say = say, .problems = problems}, std::move(ca));
+    return serve(
+        {.dir = dir, .mesh = mesh, .status_dir = status, .server = std::move(options), .admin = admin, .say = say, .problems = problems},
+        std::move(ca));
   Loaded loaded = load_directory(dir, mesh);
   check_patches(loaded);
   problems(render(loaded.issues));
   if (has_errors(loaded.issues)) return 1;
   if (check->parsed()) return 0;
+  if (convert->parsed()) {
+    loaded.world.mesh.domain = domain;
+    return write_converted(loaded.world, node, out);
+  }
   return write_answers(loaded.world, node, out, options.translation);
 }

@@ -10,9 +10,15 @@ PeerMode mode_of(const Node& mtls, PeerMode otherwise) {
   return m == "DISABLE" ? PeerMode::kDisable : m == "STRICT" ? PeerMode::kStrict : m == "PERMISSIVE" ? PeerMode::kPermissive : otherwise;
 }
 
+const std::vector<const Config*>& policies_of(const View& v, const std::string& ns) {
+  static const std::vector<const Config*> kNone;
+  const auto at = v.peer_policies.find(ns);
+  return at == v.peer_policies.end() ? kNone : at->second;
+}
+
 const Config* first_of(const View& v, const std::string& ns) {
-  for (const Config* c : v.world.of_kind("PeerAuthentication"))
-    if (c->ns == ns && c->spec()["selector"]["matchLabels"].keys.empty()) return c;
+  for (const Config* c : policies_of(v, ns))
+    if (c->spec()["selector"]["matchLabels"].keys.empty()) return c;
   return nullptr;
 }
 
@@ -27,9 +33,9 @@ PeerMode peer_mode(const View& v, const std::string& ns) {
 
 PeerMode peer_mode(const View& v, const std::string& ns, const std::map<std::string, std::string>& labels, uint32_t port) {
   const PeerMode of_namespace = peer_mode(v, ns);
-  for (const Config* c : v.world.of_kind("PeerAuthentication")) {
+  for (const Config* c : policies_of(v, ns)) {
     const Node& selector = c->spec()["selector"]["matchLabels"];
-    if (c->ns != ns || selector.keys.empty() || !labels_within(selector, labels)) continue;
+    if (selector.keys.empty() || !labels_within(selector, labels)) continue;
     const PeerMode workload = mode_of(c->spec()["mtls"], of_namespace);
     return mode_of(c->spec()["portLevelMtls"][std::to_string(port)], workload);
   }

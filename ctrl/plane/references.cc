@@ -38,22 +38,20 @@ void check_destinations(const Known& k, const Node& n, const std::string& ns, st
 
 void check_references(const World& w, std::vector<Issue>& issues) {
   Known k;
-  for (const Config& c : w.configs) {
-    if (c.kind == "Gateway") k.gateways.insert(c.ns + "/" + c.name);
-    if (c.kind == "ServiceEntry")
-      for (const std::string& h : c.spec()["hosts"].list()) k.services.insert(h);
-    if (c.kind == "DestinationRule")
-      for (const Node& s : c.spec()["subsets"].items) k.subsets[full_host(c.spec()["host"].str(), c.ns)].insert(s["name"].str());
-  }
-  for (const Config& c : w.configs) {
-    if (c.kind != "VirtualService") continue;
-    for (const Node& g : c.spec()["gateways"].items) {
-      const std::string name = g.str().find('/') == std::string::npos ? c.ns + "/" + g.str() : g.str();
+  for (const Config* c : w.of_kind("Gateway")) k.gateways.insert(c->ns + "/" + c->name);
+  for (const Config* c : w.of_kind("ServiceEntry"))
+    for (const Node& h : c->spec()["hosts"].items) k.services.insert(h.str());
+  for (const Config* c : w.of_kind("DestinationRule"))
+    for (const Node& s : c->spec()["subsets"].items) k.subsets[full_host(c->spec()["host"].str(), c->ns)].insert(s["name"].str());
+  for (const Config* c : w.of_kind("VirtualService")) {
+    if (c->derived) continue;  // their makers warned already
+    for (const Node& g : c->spec()["gateways"].items) {
+      const std::string name = g.str().find('/') == std::string::npos ? c->ns + "/" + g.str() : g.str();
       if (g.str() == "mesh" || k.gateways.contains(name)) continue;
       const std::string near = nearest(name, {k.gateways.begin(), k.gateways.end()});
       issues.push_back(issue_at(g, "there is no Gateway " + name, near.empty() ? "" : "did you mean " + near + "?", Severity::kWarning));
     }
-    check_destinations(k, c.spec(), c.ns, issues);
+    check_destinations(k, c->spec(), c->ns, issues);
   }
 }
 

@@ -68,7 +68,7 @@ std::map<std::string, const Node*> sorted(const Node& map) {
   return out;
 }
 
-Match match_json(const Node& m) {
+Match match_json(const Node& m, bool by_segment) {
   if (m.null()) return {Object{{"prefix", "/"}}, "/*", true};
   const Node& uri = m["uri"];
   Object o;
@@ -77,7 +77,7 @@ Match match_json(const Node& m) {
   if (uri["exact"]) {
     o.set("path", operation = uri["exact"].str());
   } else if (uri["prefix"]) {
-    o.set("prefix", uri["prefix"].str());
+    o.set(by_segment && uri["prefix"].str() != "/" ? "pathSeparatedPrefix" : "prefix", uri["prefix"].str());
     operation = uri["prefix"].str() + "*";
     all_paths = uri["prefix"].str() == "/";
   } else if (uri["regex"]) {

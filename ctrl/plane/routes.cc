@@ -1,7 +1,11 @@
 // The routes of one VirtualService: actions, headers, retries, mirrors, faults, CORS.
 #include "ctrl/plane/routes.h"
 
+#include <re2/re2.h>
+
 #include <algorithm>
+
+#include "ctrl/plane/gateway_api.h"
 
 namespace sluice::plane {
 namespace {
@@ -12,7 +16,7 @@ constexpr std::string_view kPreviousPriorities =
 constexpr std::string_view kRetryOn = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 
 bool match_applies(const Node& m, const Virtual& x, const Server& s, const NodeInfo& node) {
-  if (m["port"] && m["port"].integer() != s.port) return false;
+  if (m["port"] && m["port"].integer() != s.service_port) return false;
   if (!m["gateways"].items.empty())
     return std::ranges::any_of(m["gateways"].list(),
                                [&](const std::string& g) { return full_gateway(g, x.config->ns) == s.gateway_name(); });
@@ -148,8 +152,19 @@ void add_mirror(const View& v, const Node& destination, const Node& percent, con
                  {"disableShadowHostSuffixAppend", true}});
 }
 
+// ReplacePrefixMatch: the matched segments are replaced, and what follows begins with one slash, whatever stands at the ends of both.
+void replace_prefix(const Node& match, std::string by, Object& o) {
+  const std::string prefix = match["uri"]["prefix"].str() == "/" ? "" : match["uri"]["prefix"].str();
+  if (by.ends_with('/')) by.pop_back();
+  if (by.empty())
+    o.set("regexRewrite", Object{{"pattern", Object{{"regex", "^" + re2::RE2::QuoteMeta(prefix) + "(/?)(.*)"}}}, {"substitution", "/\\2"}});
+  else o.set("prefixRewrite", prefix.empty() ? by + "/" : by);
+}
+
 // The action of a route that forwards. `head` takes the header operations of a single destination.
-Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, HeaderOperations& head, std::string& first_cluster) {
+Json forward(const View& v, const Node& r, const Node& match, const Virtual& x, uint32_t port, HeaderOperations& head,
+             std::string& first_cluster) {
+  const bool gateway_api = has_gateway_semantics(*x.config);
   Object a;
   std::vector<const Node*> targets;
   for (const Node& d : r["route"].items)
@@ -175,6 +190,7 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   if (w["uriRegexRewrite"])
     a.set("regexRewrite", Object{{"pattern", Object{{"regex", w["uriRegexRewrite"]["match"].str()}}},
                                  {"substitution", w["uriRegexRewrite"]["rewrite"].str()}});
+  else if (gateway_api && !w["uri"].str().empty()) replace_prefix(match, w["uri"].str(), a);
   else if (!w["uri"].str().empty()) a.set("prefixRewrite", w["uri"].str());
   const std::string& authority = w["authority"].str().empty() ? head.authority : w["authority"].str();
   a.set_if(!authority.empty(), "hostRewriteLiteral", authority);
@@ -190,10 +206,12 @@ Json forward(const View& v, const Node& r, const Virtual& x, uint32_t port, Head
   for (const Node& m : r["mirrors"].items) add_mirror(v, m["destination"], m["percentage"], null_node(), x.config->ns, port, mirrors);
   a.set_if(!mirrors.empty(), "requestMirrorPolicies", mirrors);
   a.set("maxGrpcTimeout", timeout);
+  a.set_if(gateway_api, "clusterNotFoundResponseCode", "INTERNAL_SERVER_ERROR");
   return a;
 }
 
-Json redirect(const Node& d, uint32_t port, bool tls) {
+// The Gateway API's defaults are not VirtualService's: 302, and a preflight is kept for 5 s. (An API server fills them in for Istio.)
+Json redirect(const Node& d, const Node& match, uint32_t port, bool tls, bool gateway_api) {
   Object o;
   if (!d["authority"].str().empty()) o.set("hostRedirect", d["authority"].str());
   std::string scheme = d["scheme"].str();
@@ -202,9 +220,12 @@ Json redirect(const Node& d, uint32_t port, bool tls) {
   if (scheme.empty()) scheme = tls ? "https" : "http";
   if ((to == 80 && scheme == "http") || (to == 443 && scheme == "https")) to = 0;  // not said where it is the scheme's own
   if (to != 0) o.set("portRedirect", to);
-  o.set("pathRedirect", d["uri"].str());
+  constexpr std::string_view kPrefix = "%PREFIX()%";  // Istio's word for the Gateway API's ReplacePrefixMatch
+  const std::string& path = d["uri"].str();
+  if (gateway_api && path.starts_with(kPrefix)) replace_prefix(match, path.substr(kPrefix.size()), o);
+  else o.set("pathRedirect", path);
   const char* code = nullptr;
-  switch (d["redirectCode"].integer()) {
+  switch (d["redirectCode"] || !gateway_api ? d["redirectCode"].integer() : 302) {
     case 302: code = "FOUND"; break;
     case 303: code = "SEE_OTHER"; break;
     case 307: code = "TEMPORARY_REDIRECT"; break;
@@ -215,7 +236,7 @@ Json redirect(const Node& d, uint32_t port, bool tls) {
   return o;
 }
 
-Json cors(const Node& c) {
+Json cors(const Node& c, bool gateway_api) {
   Object o;
   Array origins;
   for (const Node& m : c["allowOrigins"].items) origins.add(string_match(m));
@@ -230,6 +251,7 @@ Json cors(const Node& c) {
   for (const char* f : {"allowMethods", "allowHeaders", "exposeHeaders"})
     if (!c[f].items.empty()) o.set(f, joined(f));
   if (c["maxAge"]) o.set("maxAge", std::to_string(*parse_duration(c["maxAge"].str()) / 1'000'000'000));
+  else if (gateway_api) o.set("maxAge", "5");
   if (c["allowCredentials"]) o.set("allowCredentials", c["allowCredentials"].boolean());
   o.set("filterEnabled", Object{{"defaultValue", Object{{"numerator", 100}}}});
   o.set("forwardNotMatchingPreflights", c["unmatchedPreflights"].str() != "IGNORE");
@@ -263,7 +285,8 @@ Json fault(const Node& f) {
 }
 
 Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, const Server& s) {
-  const Match match = match_json(m);
+  const bool gateway_api = has_gateway_semantics(*x.config);
+  const Match match = match_json(m, gateway_api);
   HeaderOperations head;
   head.take(r["headers"]);
   std::string name = r["name"].str(), cluster;
@@ -272,7 +295,7 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
   o.set_if(!name.empty(), "name", name).set("match", match.json);
   if (!m["statPrefix"].str().empty()) o.set("statPrefix", m["statPrefix"].str());
   if (r["redirect"]) {
-    o.set("redirect", redirect(r["redirect"], s.port, s.has_tls()));
+    o.set("redirect", redirect(r["redirect"], m, s.service_port, s.has_tls(), gateway_api));
   } else if (r["directResponse"]) {
     Object d{{"status", r["directResponse"]["status"].integer()}};
     const Node& body = r["directResponse"]["body"];
@@ -280,10 +303,10 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
     else if (body["string"]) d.set("body", Object{{"inlineString", body["string"].str()}});
     o.set("directResponse", d);
   } else {
-    o.set("route", forward(v, r, x, s.port, head, cluster));
+    o.set("route", forward(v, r, m, x, s.service_port, head, cluster));
   }
   o.set("metadata", Object{{"filterMetadata", Object{{"istio", Object{{"config", config_path(*x.config)}}}}}});
-  std::string operation = x.config->name + ":" + std::to_string(s.port);
+  std::string operation = x.config->name + ":" + std::to_string(s.service_port);
   if (!cluster.empty()) {
     const size_t port = cluster.find('|') + 1, subset = cluster.find('|', port), host = cluster.rfind('|') + 1;
     operation = cluster.substr(host) + ":" + cluster.substr(port, subset - port);
@@ -292,16 +315,17 @@ Route route_json(const View& v, const Node& r, const Node& m, const Virtual& x, 
   head.put(o);
   Object per_filter;
   if (r["fault"]) per_filter.set("envoy.filters.http.fault", fault(r["fault"]));
-  if (r["corsPolicy"]) per_filter.set("envoy.filters.http.cors", cors(r["corsPolicy"]));
+  if (r["corsPolicy"]) per_filter.set("envoy.filters.http.cors", cors(r["corsPolicy"], gateway_api));
   o.set_if(!per_filter.empty(), "typedPerFilterConfig", per_filter);
-  return {o, match.catch_all};
+  return {o, match.catch_all, m.null() ? &r : &m};
 }
 
 }  // namespace
 
 std::vector<Route> routes_of(const View& v, const Virtual& x, const Server& s) {
   std::vector<Route> out;
-  for (const Node& r : x.http) {
+  for (const Node* route : x.http) {
+    const Node& r = *route;
     if (r["match"].items.empty()) {
       out.push_back(route_json(v, r, null_node(), x, s));
       return out;  // nothing behind it can be reached

@@ -17,8 +17,10 @@ using Message = std::vector<Field>;
 
 std::map<std::string, Message, std::less<>> read_table() {
   std::map<std::string, Message, std::less<>> table;
-  std::istringstream lines(
+  std::istringstream lines(std::string(
 #include "ctrl/plane/schema.inc"
+                               ) +
+#include "ctrl/plane/gateway_api_schema.inc"
   );
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);

@@ -349,5 +349,65 @@ TEST_F(ServeTest, TheControlPlanesAdminSocketShowsItsNodes) {
   EXPECT_NE(metrics->body.find("sluice_control_nodes{state=\"refused\"} 1"), std::string::npos) << metrics->body;
 }
 
+// A Gateway of Kubernetes whose port is `port`.
+std::string gateway_api(int port) {
+  return "apiVersion: v1\nkind: Service\nmetadata: {name: in, namespace: shop}\nspec: {selector: {istio: ingressgateway}, ports: [{port: " +
+         std::to_string(port) +
+         "}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: shop}\nspec:\n  "
+         "gatewayClassName: "
+         "istio\n  addresses: [{type: Hostname, value: in}]\n  listeners: [{name: l, protocol: HTTP, port: " +
+         std::to_string(port) +
+         "}]\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: shop}\nspec: {parentRefs: "
+         "[{name: "
+         "g}], rules: [{backendRefs: [{name: in, port: " +
+         std::to_string(port) + "}]}]}\n";
+}
+
+TEST_F(ServeTest, AGatewayIsProgrammedOnlyWhenANodeTookTheNewestVersion) {
+  std::filesystem::create_directory(dir + "/d");
+  std::ofstream(dir + "/d/in.yaml") << gateway_api(80);
+  const auto quiet = [](const std::string&) {};
+  auto control = Control::start({.dir = dir + "/d",
+                                 .mesh = "",
+                                 .status_dir = dir + "/status",
+                                 .server = {.listen = "unix:" + dir + "/s"},
+                                 .admin = "unix:" + dir + "/admin",
+                                 .say = quiet,
+                                 .problems = quiet});
+  ASSERT_TRUE(control) << control.error();
+  std::string shown, file;
+  // The admin socket and the file say so both.
+  const auto says = [&](const std::string& what) {
+    return within(3000, [&] {
+      (*control)->poll(1);
+      const auto r = admin::ask_unix(dir + "/admin", "GET", "/gateway-api");
+      shown = r ? r->body : r.error();
+      std::stringstream text;
+      text << std::ifstream(dir + "/status/Gateway.shop.g.yaml").rdbuf();
+      file = text.str();
+      const bool programmed = what == "Programmed";
+      return shown.find("Gateway shop/g: Accepted, " + what) == 0 && (file.find("Pending") == std::string::npos) == programmed;
+    });
+  };
+  EXPECT_TRUE(says("not Programmed (Pending")) << shown << file;
+  EXPECT_NE(shown.find("  listener l: 1 route"), std::string::npos) << shown;
+  auto c = std::make_unique<Delta>(dir + "/s");
+  c->ask(kLds);
+  const auto first = c->next();
+  EXPECT_TRUE(says("not Programmed (Pending")) << "sent is not taken";
+  c->answer(first);
+  EXPECT_TRUE(says("Programmed")) << shown << file;
+  std::ofstream(dir + "/d/in.yaml") << gateway_api(81);
+  EXPECT_TRUE(says("not Programmed (Pending")) << shown << file;
+  c->answer(c->next(), "the port is taken");
+  EXPECT_TRUE(says("not Programmed (Pending")) << shown << file;
+  std::ofstream(dir + "/d/in.yaml") << gateway_api(82);
+  EXPECT_TRUE(says("not Programmed (Pending"));
+  c->answer(c->next());
+  EXPECT_TRUE(says("Programmed")) << shown << file;
+  c.reset();
+  EXPECT_TRUE(says("not Programmed (Pending")) << "nobody serves it any more\n" << shown << file;
+}
+
 }  // namespace
 }  // namespace sluice::plane

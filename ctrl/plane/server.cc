@@ -16,6 +16,7 @@
 #include <sstream>
 #include <thread>
 
+#include "ctrl/plane/translation.h"
 #include "ctrl/plane/wire.h"
 #include "envoy/service/discovery/v3/ads.grpc.pb.h"
 
@@ -45,9 +46,9 @@ struct Seen {
 
 // The Nodes that get the same answers.
 struct Kind {
-  explicit Kind(NodeInfo n) : node(std::move(n)) {}
-  const NodeInfo node;
+  Kind(NodeInfo node, const TranslateOptions& options) : translation(std::move(node), options) {}
   std::mutex making;  // one translation at a time; guards what follows
+  Translation translation;
   Seen seen;
   std::deque<std::shared_ptr<const Change>> changes;  // to seen.resources, from what streams still have
 };
@@ -124,7 +125,7 @@ std::shared_ptr<Kind> Server::State::kind_of(const NodeInfo& node) {
   const std::lock_guard lock(mutex);
   auto& k = kinds[node.key()];
   if (k == nullptr) {
-    k = std::make_shared<Kind>(node);
+    k = std::make_shared<Kind>(node, options.translation);
     const auto idle = [](const auto& e) { return e.second.use_count() == 1; };
     const auto keep = k;
     if (size_t(std::ranges::count_if(kinds, idle)) > kIdleKindsMax) std::erase_if(kinds, idle);
@@ -143,7 +144,7 @@ Seen Server::State::newest(Kind& k) {
   }
   if (k.seen.world == number) return k.seen;
   const auto began = Clock::now();
-  auto made = to_resources(translate(*w, k.node, options.translation), k.seen.resources.get());
+  const auto made = k.translation.update(std::move(w));
   const auto took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began).count();
   {
     const std::lock_guard lock(mutex);
@@ -154,9 +155,9 @@ Seen Server::State::newest(Kind& k) {
     if (k.seen.resources == nullptr) return {};
   }
   k.seen.world = number;
-  if (!made || (k.seen.resources != nullptr && std::ranges::equal(made->version, k.seen.resources->version))) return k.seen;
+  if (!made || k.seen.resources == *made) return k.seen;
   k.changes.clear();
-  k.seen.resources = std::make_shared<const Resources>(std::move(*made));
+  k.seen.resources = *made;
   k.seen.wholes = std::make_shared<Wholes>();
   return k.seen;
 }

@@ -117,6 +117,36 @@ TEST_F(ServerTest, TwentyReplacementsInARowEndWithTheLast) {
   }
 }
 
+TEST_F(ServerTest, ANodeHasAcknowledgedOnceItTookTheListenersOfTheCurrentWorldWithoutRefusal) {
+  const auto acknowledges = [&](Client& c, const std::string& nonce, const char* error) {
+    ds::DeltaDiscoveryRequest r;
+    r.set_type_url(kLds);
+    r.set_response_nonce(nonce);
+    if (error != nullptr) r.mutable_error_detail()->set_message(error);
+    c.stream->Write(r);
+  };
+  const auto becomes = [&](size_t n) {
+    for (int i = 0; i < 200 && server->acknowledged().size() != n; i++) ::usleep(5000);
+    return server->acknowledged().size();
+  };
+  Client c(dir);
+  c.ask(kLds, true);
+  const auto first = c.next();
+  EXPECT_EQ(server->acknowledged().size(), 0u);
+  acknowledges(c, first.nonce(), nullptr);
+  ASSERT_EQ(becomes(1), 1u);
+  EXPECT_EQ(server->acknowledged()[0].labels.at("istio"), "ingressgateway");
+  server->replace(world(81));
+  const auto second = c.next();
+  EXPECT_EQ(server->acknowledged().size(), 0u);
+  acknowledges(c, second.nonce(), "no");
+  ::usleep(50000);
+  EXPECT_EQ(server->acknowledged().size(), 0u);
+  server->replace(world(82));
+  acknowledges(c, c.next().nonce(), nullptr);
+  EXPECT_EQ(becomes(1), 1u);
+}
+
 // Mutual TLS: a CA, the server's certificate and one of a gateway whose identity is shop/sluice.
 struct MutualTlsTest : testing::Test {
   std::string dir;

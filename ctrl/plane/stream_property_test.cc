@@ -102,8 +102,8 @@ class Schedule {
   void publish() {
     Resources r;
     for (int t = 0; t < kTypes; t++)
-      for (const auto& [n, v] : world_[t]) r.of[t][n] = {v, std::string("bytes")};
-    seal(r, current_.resources.get());
+      for (const auto& [n, v] : world_[t]) r.of[t].set(n, {v, std::string("bytes")});
+    r.seal();
     auto next = std::make_shared<const Resources>(std::move(r));
     current_.change = nullptr;
     if (current_.resources != nullptr && rng_.chance(0.7))

@@ -14,10 +14,10 @@ std::shared_ptr<const Resources> world(std::initializer_list<std::pair<std::stri
                                        std::initializer_list<std::pair<std::string, std::string>> endpoints = {},
                                        std::initializer_list<std::pair<std::string, std::string>> routes = {}) {
   Resources r;
-  for (const auto& [n, v] : clusters) r.of[0][n] = {v, "bytes of " + n + v};
-  for (const auto& [n, v] : endpoints) r.of[1][n] = {v, "bytes of " + n + v};
-  for (const auto& [n, v] : routes) r.of[3][n] = {v, "bytes of " + n + v};
-  seal(r);
+  for (const auto& [n, v] : clusters) r.of[0].set(n, {v, "bytes of " + n + v});
+  for (const auto& [n, v] : endpoints) r.of[1].set(n, {v, "bytes of " + n + v});
+  for (const auto& [n, v] : routes) r.of[3].set(n, {v, "bytes of " + n + v});
+  r.seal();
   return std::make_shared<const Resources>(std::move(r));
 }
 
@@ -288,9 +288,9 @@ TEST(SotwStream, NewClustersComeBeforeRoutesAndOldOnesGoAfter) {
 
 TEST(Subscriptions, AnAliasIsOnlyForWhoAsksForIt) {
   Resources r;
-  r.of[2]["web.shop.svc.cluster.local:80"] = {"1", std::string("x")};
-  r.of[2]["web:80"] = {"1", std::string("x"), true};
-  seal(r);
+  r.of[2].set("web.shop.svc.cluster.local:80", {"1", std::string("x")});
+  r.of[2].set("web:80", {"1", std::string("x"), true});
+  r.seal();
   const auto w = std::make_shared<const Resources>(std::move(r));
   SotwStream all, one;
   ASSERT_TRUE(all.take({.type_url = kLds}));

@@ -5,10 +5,11 @@
 namespace sluice::plane {
 namespace {
 
-using Map = std::map<std::string, Resource>;
+using Map = ResourceTable;
 
 // f(name, old or nullptr, new or nullptr) for each name whose version differs.
 void each_difference(const Map& from, const Map& to, auto&& f) {
+  if (from.same(to)) return;
   auto a = from.begin(), b = to.begin();
   while (a != from.end() || b != to.end()) {
     if (b == to.end() || (a != from.end() && a->first < b->first)) {
@@ -18,14 +19,14 @@ void each_difference(const Map& from, const Map& to, auto&& f) {
       f(b->first, static_cast<const Resource*>(nullptr), &b->second);
       ++b;
     } else {
-      if (a->second.version != b->second.version) f(b->first, &a->second, &b->second);
+      if (a.shared() != b.shared() && a->second.version != b->second.version) f(b->first, &a->second, &b->second);
       ++a, ++b;
     }
   }
 }
 
 const Resource* find(const Map& m, std::string_view name) {
-  const auto it = m.find(std::string(name));
+  const auto it = m.find(name);
   return it == m.end() ? nullptr : &it->second;
 }
 

@@ -46,7 +46,8 @@ void add_credentials(const Node& tls, bool mutual, Object& common) {
   if (mutual) {
     for (const char* f : {"verifyCertificateSpki", "verifyCertificateHash"})
       if (!tls[f].items.empty()) check.set(f, strings(tls[f].list()));
-    common.set("combinedValidationContext", combined(check, credential_secret(names[0] + "-cacert")));
+    common.set("combinedValidationContext",
+               combined(check, credential_secret(tls["caCertCredentialName"] ? tls["caCertCredentialName"].str() : names[0] + "-cacert")));
   } else if (!check.empty()) {
     common.set("validationContext", check);
   }

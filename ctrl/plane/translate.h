@@ -28,9 +28,14 @@ struct Answer {
   std::map<std::string, Json> clusters, endpoints, listeners, routes;
   bool for_grpc = false;              // header matches are said in the words that every gRPC knows
   std::set<std::string> other_names;  // listeners that are only for who asks for them by name
-  std::vector<Patch> patches;  // EnvoyFilters, not applied yet (resource.h does)
+  std::vector<Patch> patches;         // EnvoyFilters, not applied yet (resource.h does)
 };
 
 Answer translate(const World& world, const NodeInfo& node, const TranslateOptions& options);
+
+// Where its routes are written, "file:line:col" of the match (or of the rule that has none), by the names of route configuration and
+// virtual host, in their order. Empty where EnvoyFilters patch routes: nobody knows then which is which.
+using RoutePlaces = std::map<std::pair<std::string, std::string>, std::vector<std::string>>;
+RoutePlaces route_places(const World& world, const NodeInfo& node);
 
 }  // namespace sluice::plane

@@ -4,9 +4,11 @@
 #include <charconv>
 #include <cmath>
 
+#include "ctrl/plane/gateway_api.h"
+
 namespace sluice::plane {
 std::optional<int> visibility(const Config& e, const std::string& ns) {
-  const auto to = e.spec()["exportTo"].list();
+  const auto& to = e.export_to;
   const auto has = [&](const std::string& x) { return std::ranges::find(to, x) != to.end(); };
   if (to.empty() || has("*")) return 2;
   if (has(".") || has(e.ns)) {
@@ -90,6 +92,7 @@ std::string sni_name(uint32_t port, const std::string& subset, const std::string
 }
 
 std::string destination_cluster(const View& v, const Node& destination, const std::string& ns, uint32_t listener_port) {
+  if (destination["host"].str().empty()) return "UnknownService";  // a backend that the Gateway API does not allow
   const std::string host = full_host(destination["host"].str(), ns);
   uint32_t port = listener_port;
   if (destination["port"]) port = uint32_t(destination["port"]["number"].integer());
@@ -124,33 +127,79 @@ std::string config_path(const Config& c) {
   return "/apis/networking.istio.io/v1/namespaces/" + c.ns + "/" + kind + "/" + c.name;
 }
 
-View view_of(const World& world, const NodeInfo& node) {
-  View v{.world = world, .node = node};
-  merge_gateways(v);
+namespace {
+
+void add_named_hosts(const Node& n, const std::string& ns, std::vector<std::string>& out) {
+  for (size_t i = 0; i < n.items.size(); i++) {
+    if (i < n.keys.size() && (n.keys[i].text == "destination" || n.keys[i].text == "mirror"))
+      out.push_back(full_host(n.items[i]["host"].str(), ns));
+    add_named_hosts(n.items[i], ns, out);
+  }
+}
+
+std::unique_ptr<const Virtual> virtual_of(const Config& c, uint64_t id, const std::vector<const Config*>& delegates) {
+  auto x = std::make_unique<Virtual>();
+  x->config = c.shared_from_this(), x->id = id;
+  for (const std::string& g : c.spec()["gateways"].list()) x->gateways.push_back(full_gateway(g, c.ns));
+  for (const std::string& h : c.spec()["hosts"].list()) x->hosts.push_back(has_gateway_semantics(c) ? h : full_host(h, c.ns));
+  x->of_hosts.add(c.ns);
+  for (const std::string& h : x->hosts) x->of_hosts.add(h);
+  add_http_routes(delegates, *x);
+  for (const Node* r : x->http) add_named_hosts(*r, c.ns, x->destinations);
+  for (const char* l4 : {"tls", "tcp"}) add_named_hosts(c.spec()[l4], c.ns, x->destinations);
+  std::ranges::sort(x->destinations);
+  x->destinations.erase(std::ranges::unique(x->destinations).begin(), x->destinations.end());
+  return x;
+}
+
+void add_virtuals(View& v) {
   std::set<std::string> selected;
   for (const Server& s : v.servers) selected.insert(s.gateway_name());
-  const auto all = world.of_kind("VirtualService");
-  std::vector<std::pair<int, const Config*>> seen;
-  for (const Config* c : all)
-    if (const auto rank = visibility(*c, node.ns)) seen.emplace_back(*rank, c);
-  // Those that delegate stand behind all others.
-  std::ranges::stable_sort(seen, {}, [](const auto& x) {
-    return std::pair(x.first, std::ranges::any_of(x.second->spec()["http"].items, [](const Node& r) { return r.has("delegate"); }));
-  });
-  for (const auto& [rank, c] : seen) {
-    Virtual x{.config = c};
-    bool bound = false;
-    for (const std::string& g : c->spec()["gateways"].list()) {
-      x.gateways.push_back(full_gateway(g, c->ns));
-      bound |= selected.contains(x.gateways.back());
-    }
-    if (!bound) continue;
-    for (const std::string& h : c->spec()["hosts"].list()) x.hosts.push_back(full_host(h, c->ns));
-    x.http = with_delegates(*c, all);
-    v.virtuals.push_back(std::move(x));
+  const auto& all = v.world.of_kind("VirtualService");
+  struct Seen {
+    int rank;
+    bool delegates;
+    const Virtual* virtual_service;
+  };
+  std::vector<Seen> seen;
+  for (const Config* c : all) {
+    const auto rank = visibility(*c, v.node.ns);
+    if (!rank) continue;
+    const auto delegates = c->delegates ? delegates_of(*c, all) : std::vector<const Config*>();
+    Fingerprint f;
+    f.add(c->id);
+    for (const Config* d : delegates) f.add(d->id);
+    const Virtual* x = v.parts->virtuals.get(memo_name(*c), f, [&] { return virtual_of(*c, f.word(), delegates); }).get();
+    if (std::ranges::none_of(x->gateways, [&](const std::string& g) { return selected.contains(g); })) continue;
+    seen.push_back({*rank, c->delegates, x});
   }
+  // Those that delegate stand behind all others.
+  std::ranges::stable_sort(seen, {}, [](const Seen& s) { return std::pair(s.rank, s.delegates); });
+  for (const Seen& s : seen) {
+    v.virtuals.push_back(s.virtual_service);
+    for (const std::string& g : s.virtual_service->gateways) {
+      auto& list = v.by_gateway[g];
+      if (list.empty() || list.back() != s.virtual_service) list.push_back(s.virtual_service);
+    }
+  }
+}
+
+}  // namespace
+
+std::span<const Virtual* const> View::bound_to(const Server& s) const {
+  const auto at = by_gateway.find(s.gateway_name());
+  return at == by_gateway.end() ? std::span<const Virtual* const>() : at->second;
+}
+
+View view_of(const World& world, const NodeInfo& node, std::shared_ptr<ViewParts> parts) {
+  View v{.world = world, .node = node, .parts = parts != nullptr ? std::move(parts) : std::make_shared<ViewParts>()};
+  merge_gateways(v);
+  add_virtuals(v);
   add_services(v);
   index_rules(v);
+  for (const Config* c : world.of_kind("PeerAuthentication")) v.peer_policies[c->ns].push_back(c);
+  v.parts->virtuals.end_round();
+  v.parts->entries.end_round();
   return v;
 }
 

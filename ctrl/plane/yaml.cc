@@ -20,7 +20,7 @@ struct Walk {
 
   void place(fy_token* token, Node& n) {
     const fy_mark* m = token != nullptr ? fy_token_start_mark(token) : nullptr;
-    if (m != nullptr) n.line = uint32_t(m->line) + 1, n.column = uint32_t(m->column) + 1;
+    if (m != nullptr) n.line = source.first_line + uint32_t(m->line), n.column = uint32_t(m->column) + 1;
   }
   void scalar(fy_node* f, Node& n) {
     size_t length = 0;
@@ -89,7 +89,7 @@ struct Walk {
 
 std::string line_of(const Source& s, uint32_t line) {
   size_t at = 0;
-  for (uint32_t l = 1; l < line; l++) {
+  for (uint32_t l = s.first_line; l < line; l++) {
     at = s.text.find('\n', at);
     if (at == std::string::npos) return {};
     at++;
@@ -131,6 +131,12 @@ const Node& Node::operator[](std::string_view key) const {
   return null_node();
 }
 
+bool same_content(const Node& a, const Node& b) {
+  return a.kind == b.kind && a.plain == b.plain && a.text == b.text &&
+         std::ranges::equal(a.keys, b.keys, [](const Node& x, const Node& y) { return x.text == y.text; }) &&
+         std::ranges::equal(a.items, b.items, same_content);
+}
+
 int64_t Node::integer() const { return std::strtoll(text.c_str(), nullptr, 10); }
 double Node::number() const { return std::strtod(text.c_str(), nullptr); }
 
@@ -146,17 +152,17 @@ Issue issue_at(const Node& n, std::string message, std::string remedy, Severity 
   return i;
 }
 
-std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues) {
+std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, size_t* nodes) {
   std::vector<Node> documents;
   Node top;
-  top.source = &source;
+  top.source = &source, top.line = source.first_line;
   if (source.text.size() > kYamlBytesMax) {
     issues.push_back(
         {.file = source.file, .message = "larger than " + std::to_string(kYamlBytesMax >> 20) + " MiB", .remedy = "split the file"});
     return documents;
   }
   if (const size_t bad = bad_utf8(source.text); bad != std::string::npos) {
-    top.line = uint32_t(1 + std::count(source.text.begin(), source.text.begin() + long(bad), '\n'));
+    top.line = source.first_line + uint32_t(std::count(source.text.begin(), source.text.begin() + long(bad), '\n'));
     top.column = uint32_t(bad - (source.text.rfind('\n', bad) + 1) + 1);
     issues.push_back(issue_at(top, "not UTF-8, or a NUL byte"));
     issues.back().source_line.clear();
@@ -171,16 +177,17 @@ std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues) {
   const fy_parse_cfg cfg{.search_path = "", .flags = FYPCF_ALLOW_DUPLICATE_KEYS, .userdata = nullptr, .diag = diag.get()};
   const std::unique_ptr<fy_parser, void (*)(fy_parser*)> parser(fy_parser_create(&cfg), fy_parser_destroy);
   fy_parser_set_string(parser.get(), source.text.data(), source.text.size());
-  Walk w{source, issues};
+  Walk w{source, issues, nodes == nullptr ? 0 : *nodes};
   while (fy_document* doc = fy_parse_load_document(parser.get())) {
-    Node root = w.walk(fy_document_root(doc), 1, 1, 0);
+    Node root = w.walk(fy_document_root(doc), source.first_line, 1, 0);
     fy_parse_document_destroy(parser.get(), doc);
     if (!root.null()) documents.push_back(std::move(root));
     if (w.stopped) break;
   }
+  if (nodes != nullptr) *nodes = w.nodes;
   void* at = nullptr;
   while (const fy_diag_error* e = fy_diag_errors_iterate(diag.get(), &at)) {
-    top.line = uint32_t(std::max(e->line, 1)), top.column = uint32_t(std::max(e->column, 1));
+    top.line = source.first_line + uint32_t(std::max(e->line, 1)) - 1, top.column = uint32_t(std::max(e->column, 1));
     issues.push_back(issue_at(top, e->msg));
   }
   return documents;

@@ -16,7 +16,7 @@ struct Node {
   bool plain = true;               // a scalar without quotes
   uint32_t line = 1, column = 1;   // from 1; of a container: of its first token
   uint32_t width = 1;              // bytes that a caret underlines
-  const Source* source = nullptr;  // owned by the World
+  const Source* source = nullptr;  // owned by the Config
   std::string text;                // scalar
   std::vector<Node> items;         // sequence; values of a mapping
   std::vector<Node> keys;          // mapping: keys[i] belongs to items[i]
@@ -38,7 +38,11 @@ struct Node {
 const Node& null_node();
 Issue issue_at(const Node& n, std::string message, std::string remedy = {}, Severity severity = Severity::kError);
 
-// The documents of one source; empty ones are left out. Issues are appended; what could be read is returned all the same.
-std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues);
+// The same value, wherever it stands.
+bool same_content(const Node& a, const Node& b);
+
+// The documents of one source; empty ones are left out. Issues are appended; what could be read is returned all the same. `nodes` is what
+// other parts of the same file have of kYamlNodesMax; those of this one are added.
+std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, size_t* nodes = nullptr);
 
 }  // namespace sluice::plane

@@ -74,9 +74,14 @@ class GrpcTransport::Stream final : public grpc::ClientBidiReactor<DeltaDiscover
   void start() {
     stub_->async()->DeltaAggregatedResources(&context_, this);
     StartRead(&incoming_);
+    AddHold();  // write() and read_on() are no reactions: without it gRPC may free the call beneath them
     StartCall();
   }
-  void cancel() { context_.TryCancel(); }
+  void cancel() {
+    context_.TryCancel();
+    std::lock_guard lock(mutex_);
+    let_go();
+  }
   void wait_done() {
     std::unique_lock lock(mutex_);
     done_.wait(lock, [this] { return ended_; });
@@ -89,7 +94,7 @@ class GrpcTransport::Stream final : public grpc::ClientBidiReactor<DeltaDiscover
 
   void write(DeltaDiscoveryRequest request) {
     std::lock_guard lock(mutex_);
-    if (ended_ || broken_) return;
+    if (broken_) return;
     out_.push_back(std::move(request));
     if (out_.size() == 1) StartWrite(&out_.front());
   }
@@ -99,7 +104,7 @@ class GrpcTransport::Stream final : public grpc::ClientBidiReactor<DeltaDiscover
   }
   void read_on() {
     std::lock_guard lock(mutex_);
-    if (ended_ || broken_) return;
+    if (broken_) return;
     incoming_.Clear();
     StartRead(&incoming_);
   }
@@ -111,20 +116,21 @@ class GrpcTransport::Stream final : public grpc::ClientBidiReactor<DeltaDiscover
   }
 
  private:
+  // Nothing more is started. OnDone follows, when what is under way has come back.
+  void let_go() {
+    if (!std::exchange(broken_, true)) RemoveHold();
+  }
   void OnReadDone(bool ok) override {
     std::lock_guard lock(mutex_);
-    if (!ok) {
-      broken_ = true;  // OnDone follows
-      return;
-    }
+    if (!ok) return let_go();
     response_ = from_proto(incoming_);
     if (wake_) wake_();
   }
   void OnWriteDone(bool ok) override {
     std::lock_guard lock(mutex_);
     out_.pop_front();
-    if (!ok) broken_ = true;
-    else if (!out_.empty()) StartWrite(&out_.front());
+    if (!ok) let_go();
+    else if (!out_.empty() && !broken_) StartWrite(&out_.front());
   }
   void OnDone(const grpc::Status& status) override {
     std::lock_guard lock(mutex_);

@@ -27,7 +27,7 @@ struct AdsServer final : AggregatedDiscoveryService::Service {
   std::vector<DeltaDiscoveryRequest> received;
   int clusters = 3, streams = 0;
   size_t cluster_bytes = 10;
-  bool refuse = false;
+  bool refuse = false, hasty = false;  // hasty: answers once and ends the stream
   std::vector<grpc::ServerContext*> open;
   std::unique_ptr<grpc::Server> server;
 
@@ -62,10 +62,11 @@ struct AdsServer final : AggregatedDiscoveryService::Service {
           x->mutable_resource()->PackFrom(c);
         }
       stream->Write(answer);
+      if (hasty) break;
     }
     std::lock_guard lock(mutex);
     std::erase(open, context);
-    return grpc::Status::OK;
+    return hasty ? grpc::Status(grpc::StatusCode::UNAVAILABLE, "in haste") : grpc::Status::OK;
   }
   void start(const std::string& address, std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials(),
              int* port = nullptr) {
@@ -208,6 +209,19 @@ TEST_F(GrpcTransportTest, AServerThatRefusesStreamsIsAskedAgainWithBackoff) {
   auto t = make();
   ASSERT_TRUE(turn_until(*t, [&] { return client.streams() >= 3; }));
   EXPECT_NE(client.last_error().find("too many streams"), std::string::npos) << client.last_error();
+}
+
+// The stream ends while its last answer is being applied: what is written and read then meets a call that is over.
+TEST_F(GrpcTransportTest, AnswersAStreamThatIsOverByThen) {
+  AdsServer server;
+  server.hasty = true;
+  server.start(options.address);
+  Client hurried({.backoff_first = 100, .backoff_max = 100}, sink, rng);
+  Rng pause{7};
+  auto t = GrpcTransport::make(options, hurried, [] {}, [&] { std::this_thread::sleep_for(std::chrono::microseconds(pause.below(400))); });
+  ASSERT_TRUE(t) << t.error();
+  for (const Usec end = now_us() + 30 * kSec; hurried.streams() < 1000 && now_us() < end;) (*t)->turn(now_us());
+  EXPECT_GE(hurried.streams(), 1000u);
 }
 
 TEST_F(GrpcTransportTest, EndsWhileAStreamIsOpenAndWhileNobodyAnswers) {

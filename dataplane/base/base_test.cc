@@ -124,6 +124,7 @@ TEST(TimerWheel, AdvanceIsBoundedAndKeepsTheRestDue) {
     wheel.arm(*nodes.back(), 5 * kMs);
   }
   EXPECT_EQ(wheel.advance(10 * kMs, 3, [](TimerNode&) {}), 3u);
+  EXPECT_LE(wheel.next_deadline(), 10 * kMs) << "nobody may sleep on what is due";
   EXPECT_EQ(wheel.advance(10 * kMs, 100, [](TimerNode&) {}), 7u);
 }
 

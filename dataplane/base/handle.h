@@ -1,5 +1,5 @@
-// Handles, not pointers: {index, generation}. A slot's generation grows at every free, so a handle kept past its object's end is a failed
-// look-up (nullptr), never another's object. A default handle is invalid. 64 bits, so a handle fits a cookie or a ring entry.
+// Handles, not pointers: {index, generation}. A slot's generation grows each time it is given, so a handle kept past its object's end is a
+// failed look-up (nullptr), never another's object. A default handle is invalid. 64 bits, so a handle fits a cookie or a ring entry.
 #pragma once
 #include <cstdint>
 #include <functional>

@@ -24,13 +24,20 @@ constexpr uint32_t kChainSegmentsMax = 64;  // mbufs in one chain handed across 
 constexpr uint32_t kControlReserve = 512;      // nobody's: ACK, RST, ARP must always leave
 constexpr uint32_t kHeldMbufsMax = 24 * 1024;  // connections, all together: unacked, reassembly, unread
 constexpr uint32_t kNeighbourQueuedMax = 512;  // net, all unresolved neighbours together
-constexpr uint32_t mbufs_per_worker(uint32_t ports) {
-  return ports * (kRxPosted       // the port holds: posted for receive
-                  + kTxRingDesc)  // the port holds: sent, not yet reclaimed
-         + 4 * kRxBurst           // the worker holds: bursts in hand, fan-out rings' slack
-         + kNeighbourQueuedMax    // net holds: packets waiting for a resolution
-         + kControlReserve        // nobody holds
-         + kHeldMbufsMax;         // connections hold
+constexpr uint32_t kNetQueueMax = 2048;        // net, frames that wait for one port
+constexpr uint32_t kFanRing = 1024;            // a port with fewer queues than workers, each way between two workers
+constexpr uint32_t kMbufCache = 256;           // per lcore and pool; DPDK 22.11 keeps half as many again before it flushes
+constexpr uint32_t mbufs_per_worker(uint32_t ports, uint32_t workers) {
+  return ports * (kRxPosted                    // the port holds: posted for receive
+                  + kTxRingDesc                // the port holds: sent, not yet reclaimed
+                  + 2 * kTxBurst               // the port holds: prepared, not yet taken by the device
+                  + kNetQueueMax               // net holds: frames that wait for the port
+                  + (workers - 1) * kFanRing)  // the fan's rings hold: passed to other workers, or to worker 0 to be sent
+         + workers * (kMbufCache * 3 / 2)      // the caches of the other lcores hold: what main and the other workers freed
+         + kRxBurst                            // the worker holds: the burst in hand
+         + kNeighbourQueuedMax                 // net holds: packets waiting for a resolution
+         + kControlReserve                     // nobody holds
+         + kHeldMbufsMax;                      // connections hold
 }
 
 // worker
@@ -68,7 +75,7 @@ constexpr Usec kSendStallTimeout = 60 * kSec;
 // proxy and upstream, per worker
 constexpr uint32_t kConnectionsMax = 65'536;  // downstream + upstream
 constexpr uint32_t kExchangesMax = 32'768;
-constexpr uint32_t kArenaChunksMax = 65'536;    // x 4 KiB
+constexpr uint32_t kArenaChunksMax = 65'536;  // x 4 KiB
 constexpr Usec kDrainDeadline = 45 * kSec;
 
 }  // namespace sluice

@@ -42,6 +42,7 @@ void TimerWheel::link(TimerNode& node) {
 }
 
 void TimerWheel::arm(TimerNode& node, Usec deadline) {
+  SLUICE_DCHECK(deadline != kNever);
   if (node.armed()) unlink(node);
   else armed_++;
   node.deadline = deadline;
@@ -96,7 +97,7 @@ TimerNode* TimerWheel::pop_due(Usec now) {
 
 Usec TimerWheel::next_deadline() const {
   if (armed_ == 0) return kNever;
-  if (due_.next != &due_) return tick_ * kTick;
+  if (due_.next != &due_) return static_cast<const TimerNode*>(due_.next)->deadline;  // past already: advance() was bounded
   for (uint64_t t = tick_; t < tick_ + kSlots; t++) {
     const TimerLink& slot = slot_[0][t & (kSlots - 1)];
     if (slot.next != &slot) return t * kTick;

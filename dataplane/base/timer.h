@@ -1,6 +1,6 @@
 // TimerWheel: one per worker. Four levels of 256 slots, a tick of 1 ms: 49 days. Nodes are embedded in what they time, so arming never
 // allocates.
-//   arm(node, deadline)   (re)links it; O(1)          cancel(node)   O(1); safe on an idle node
+//   arm(node, deadline)   (re)links it; O(1); not kNever: that is cancel(node), O(1), safe on an idle node
 //   advance(now, max, f)  calls f(TimerNode&) for at most `max` due nodes, each unlinked first; the rest stay due for the next call
 //   next_deadline()       a lower bound of the earliest deadline (kNever when empty): how long a worker may sleep
 // An object with several deadlines links ONE node at their minimum and re-checks on expiry: a node may fire early in the sense that the

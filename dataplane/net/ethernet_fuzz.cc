@@ -48,7 +48,7 @@ void run(MbufPool& pool, Bytes input) {
   DropCounters drops;
   Now now{.mono_us = kSec};
   {
-    Stack stack(fuzz_config(), 0, neighbours, pool, drops, now);
+    Stack stack(fuzz_config(), 0, neighbours, pool, drops);
     uint64_t sends = 0;
     ByteReader r(input);
     while (r.left() >= 3) {

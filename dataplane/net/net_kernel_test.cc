@@ -51,7 +51,7 @@ class Machine {
     stack.reset();
   }
   void run() {
-    stack = std::make_unique<Stack>(config, 0, neighbours, *pool, drops, clock_now());
+    stack = std::make_unique<Stack>(config, 0, neighbours, *pool, drops);
     thread = std::thread([this] {
       while (!stop) turn();
     });

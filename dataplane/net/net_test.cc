@@ -51,7 +51,7 @@ class NetTest : public testing::Test {
     stack.reset();
     neighbours = std::make_unique<Neighbours>();
     drops = {};
-    stack = std::make_unique<Stack>(c, 0, *neighbours, pool, drops, now);
+    stack = std::make_unique<Stack>(c, 0, *neighbours, pool, drops);
   }
   // Every test ends with nothing held: what went in came out or was counted, and the pool is full again.
   void TearDown() override {
@@ -574,8 +574,8 @@ TEST_F(NetTest, UnsolicitedRepliesTeachNothing) {
 TEST_F(NetTest, AnotherWorkersResolutionAndRepliesGoThroughWorkerZero) {
   Neighbours shared(2);
   DropCounters drops1;
-  stack = std::make_unique<Stack>(config(), 0, shared, pool, drops, now);
-  Stack one(config(), 1, shared, pool, drops1, now);
+  stack = std::make_unique<Stack>(config(), 0, shared, pool, drops);
+  Stack one(config(), 1, shared, pool, drops1);
   settle();
   rte_mbuf* m = pool.alloc_control();
   std::copy(segment.begin(), segment.end(), reinterpret_cast<uint8_t*>(rte_pktmbuf_append(m, uint16_t(segment.size()))));
@@ -656,7 +656,7 @@ TEST_F(NetTest, ChoosesTheSourceOfAnActiveOpen) {
 TEST_F(NetTest, BoundsTheFramesThatWaitForThePortAndKeepsTheirOrder) {
   settle();
   know("10.0.0.9");
-  for (uint32_t i = 0; i < Stack::kTxQueueMax; i++) send("10.0.0.1", "10.0.0.9", tcp(1, 2, i));
+  for (uint32_t i = 0; i < kNetQueueMax; i++) send("10.0.0.1", "10.0.0.9", tcp(1, 2, i));
   std::deque<uint32_t> seen;
   const auto take = [&](unsigned n) {
     rte_mbuf* m = nullptr;
@@ -666,10 +666,10 @@ TEST_F(NetTest, BoundsTheFramesThatWaitForThePortAndKeepsTheirOrder) {
     }
   };
   take(10);
-  for (uint32_t i = 0; i < 12; i++) send("10.0.0.1", "10.0.0.9", tcp(1, 2, Stack::kTxQueueMax + i));
+  for (uint32_t i = 0; i < 12; i++) send("10.0.0.1", "10.0.0.9", tcp(1, 2, kNetQueueMax + i));
   EXPECT_EQ(drops.get(Drop::kPortTxFull), 2u);
-  take(Stack::kTxQueueMax);
-  ASSERT_EQ(seen.size(), Stack::kTxQueueMax + 10);
+  take(kNetQueueMax);
+  ASSERT_EQ(seen.size(), kNetQueueMax + 10);
   for (uint32_t i = 0; i < seen.size(); i++) ASSERT_EQ(seen[i], i);
 }
 

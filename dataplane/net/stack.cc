@@ -86,7 +86,7 @@ struct Stack::State {
     std::array<rte_mbuf*, kNeighbourQueueMax> packet;
   };
   struct TxQueue {
-    std::vector<rte_mbuf*> frame = std::vector<rte_mbuf*>(kTxQueueMax);
+    std::vector<rte_mbuf*> frame = std::vector<rte_mbuf*>(kNetQueueMax);
     uint32_t begin = 0, end = 0;
   };
 
@@ -547,7 +547,7 @@ void Stack::State::advance(Now now) {
 // -------------------------------------------------------------------------------------------------------------------------------------
 // Stack
 
-Stack::Stack(const Config& config, unsigned worker, Neighbours& neighbours, MbufPool& pool, DropCounters& drops, Now)
+Stack::Stack(const Config& config, unsigned worker, Neighbours& neighbours, MbufPool& pool, DropCounters& drops)
     : s_(std::make_unique<State>(config, worker, neighbours, pool, drops)) {
   SLUICE_ASSERT(validate(config).has_value());
 }

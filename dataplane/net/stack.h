@@ -8,7 +8,7 @@
 //                                  (kNeighbourQueueMax each). Always takes ownership. pkt_len and nb_segs of the chain are set by the
 //                                  caller; for flags see l4.h (net sets l2_len, l3_len, IPV4, IP_CKSUM)
 //   frames(port) / sent(port, k)   the frames ready for a port, oldest first; the worker gives them to Port::tx and says how many it
-//                                  took. At most kTxQueueMax wait (kPortTxFull)
+//                                  took. At most kNetQueueMax wait (kPortTxFull)
 //   advance(now)                   once per turn, after tcp's output and before tx: ARP retries, probes, ageing, announcements, rings
 //                                  from other workers, what waited for an address
 //   take_errors(out)               what happened to sent packets: ICMP errors received, no route, no neighbour. The tuple is as we see
@@ -66,7 +66,7 @@ class Stack {
  public:
   // `config` passed validate(). `neighbours` is shared by the stacks of all workers and outlives them. `pool` gives ARP requests their
   // mbufs.
-  Stack(const Config& config, unsigned worker, Neighbours& neighbours, MbufPool& pool, DropCounters& drops, Now now);
+  Stack(const Config& config, unsigned worker, Neighbours& neighbours, MbufPool& pool, DropCounters& drops);
   ~Stack();
   Stack(const Stack&) = delete;
   Stack& operator=(const Stack&) = delete;
@@ -89,7 +89,6 @@ class Stack {
 
   const StackCounters& counters() const;
 
-  static constexpr uint32_t kTxQueueMax = 2048;    // frames per port
   static constexpr uint32_t kPathErrorsMax = 256;  // waiting for take_errors; more are forgotten (they are hints)
 
  private:

@@ -1,7 +1,7 @@
 // The Internet checksum (RFC 1071): one's complement sum of 16-bit words, in whatever order is fastest, since the sum does not care.
 //   checksum_add(bytes, sum)   adds bytes to a running sum; only the last part of a message may have an odd length
-//   checksum_fold(sum)         the 16-bit sum as it lies in memory; store ~fold in the header; a message that carries its checksum folds to
-//   0xffff
+//   checksum_fold(sum)         the 16-bit sum as it lies in memory; store ~fold in the header; a message that carries its checksum folds
+//                              to 0xffff
 // Cost: 8 bytes an iteration of two independent adds. Pure.
 #pragma once
 #include <rte_mbuf.h>

@@ -35,8 +35,8 @@ class OwnerHash {
   // IPv4.
   uint16_t source_port(const FourTuple& t, unsigned worker, uint32_t random, uint32_t attempt) const;
 
-  // True when the ports' contributions reach every entry, i.e. any tuple can be steered to any worker. A key that fails is refused at
-  // start.
+  // True when the ports' contributions reach every entry, i.e. any tuple can be steered to any worker. To be asked of a key from outside;
+  // so far there is only kDefaultKey.
   static bool key_is_strong(const Key& key);
 
   static constexpr uint16_t kFirstSourcePort = 10'000;

@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
+#include <rte_lcore.h>
 
+#include <latch>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "dataplane/packet/poison.h"
@@ -29,6 +32,41 @@ TEST(MbufPool, ChargesEveryHeldMbufAndIsBackAtZero) {
   }
   EXPECT_EQ(pool.held(), 0u);
   EXPECT_EQ(pool.available(), pool.size());
+}
+
+// What another lcore frees stays in that lcore's cache, where its owner cannot reach it: main (it opens the ports) and the other workers.
+TEST(MbufPool, TheReserveIsThereWhenEverybodyHoldsAllThatHeMay) {
+  constexpr uint32_t kPorts = 1, kWorkers = 3;
+  constexpr uint32_t kMbufs = mbufs_per_worker(kPorts, kWorkers);
+  auto pool = MbufPool::create("reserve_test", kMbufs, kHeldMbufsMax, SOCKET_ID_ANY);
+  ASSERT_TRUE(pool.has_value()) << pool.error();
+  std::latch registered(kWorkers);
+  std::vector<std::thread> others;
+  for (uint32_t i = 0; i < kWorkers; i++)
+    others.emplace_back([&] {
+      EXPECT_EQ(rte_thread_register(), 0);
+      registered.arrive_and_wait();  // each has an lcore of its own
+      std::vector<rte_mbuf*> some(2 * kMbufCache);
+      for (rte_mbuf*& m : some) ASSERT_NE(m = pool->alloc_control(), nullptr);
+      for (rte_mbuf* m : some) rte_pktmbuf_free(m);
+      registered.wait();
+      rte_thread_unregister();
+    });
+  for (auto& t : others) t.join();
+
+  std::vector<rte_mbuf*> held;
+  while (rte_mbuf* m = pool->alloc_held()) held.push_back(m);
+  EXPECT_EQ(held.size(), kHeldMbufsMax);
+  const uint32_t ports = kPorts * (kRxPosted + kTxRingDesc + 2 * kTxBurst + kNetQueueMax + (kWorkers - 1) * kFanRing);
+  for (uint32_t i = 0; i < ports + kRxBurst + kNeighbourQueuedMax; i++) {
+    held.push_back(pool->alloc_control());
+    ASSERT_NE(held.back(), nullptr) << i;
+  }
+  for (uint32_t i = 0; i < kControlReserve; i++) {
+    held.push_back(pool->alloc_control());
+    ASSERT_NE(held.back(), nullptr) << "ACK, RST and ARP must always leave; " << i;
+  }
+  for (rte_mbuf* m : held) free_mbuf(m);
 }
 
 TEST(MbufPool, TheChargeEndsWithTheHolderWhileThePortStillSends) {

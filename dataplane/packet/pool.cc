@@ -13,21 +13,20 @@ namespace sluice {
 std::expected<MbufPool, std::string> MbufPool::create(const std::string& name, uint32_t mbufs, uint32_t held_max, int socket_id) {
   SLUICE_ASSERT(mbufs >= kControlReserve + 2 * kRxBurst && held_max <= mbufs - kControlReserve);
   // rte_pktmbuf_pool_create cannot pass the flag, so the pool is made by its steps.
-  constexpr uint32_t kElement = sizeof(rte_mbuf) + kMbufPrivateBytes + kMbufDataRoom, kCache = 256;
-  rte_mempool* raw = rte_mempool_create_empty(name.c_str(), mbufs, kElement, kPoisonFreed ? 0 : std::min(kCache, mbufs / 4), sizeof(rte_pktmbuf_pool_private),
-                                              socket_id, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+  constexpr uint32_t kElement = sizeof(rte_mbuf) + kMbufPrivateBytes + kMbufDataRoom;
+  rte_mempool* raw = rte_mempool_create_empty(name.c_str(), mbufs, kElement, kPoisonFreed ? 0 : std::min(kMbufCache, mbufs / 4),
+                                              sizeof(rte_pktmbuf_pool_private), socket_id, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
   rte_pktmbuf_pool_private priv{};
   priv.mbuf_data_room_size = kMbufDataRoom;
   priv.mbuf_priv_size = kMbufPrivateBytes;
   if (raw != nullptr) rte_pktmbuf_pool_init(raw, &priv);
-  if (raw == nullptr || rte_mempool_set_ops_byname(raw, mbuf_pool_ops(), nullptr) != 0 ||
-      rte_mempool_populate_default(raw) < 0) {
+  if (raw == nullptr || rte_mempool_set_ops_byname(raw, mbuf_pool_ops(), nullptr) != 0 || rte_mempool_populate_default(raw) < 0) {
     const std::string why = rte_strerror(rte_errno);
     rte_mempool_free(raw);
     const uint64_t mib = (uint64_t{mbufs} * kElement >> 20) + 1;
     return std::unexpected("mbuf pool " + name + ": " + std::to_string(mbufs) + " mbufs (" + std::to_string(mib) + " MiB): " + why +
                            "; give more memory: `sysctl vm.nr_hugepages=" + std::to_string(mib / 2 + 64) +
-                           "`, or memory_mib in the configuration, or fewer ports");
+                           "`, or fewer mbufs (memory.mbufs), workers or ports");
   }
   rte_mempool_obj_iter(raw, rte_pktmbuf_init, nullptr);
   MbufPool pool;

@@ -11,7 +11,8 @@
 // that, many uploads at once fill the budget with received bytes and nothing ever leaves.
 // The charge travels with the mbuf (MbufPrivate) through chains and layers and ends in free_mbuf()/Chain, so held() == 0 means that nobody
 // holds anything. An mbuf from alloc_* has data_off = kMbufHeadroom and is empty; data_room() is what fits behind that headroom.
-// An mbuf may be charged by a worker whose pool it is not from (fan-in); the account is the charging pool's.
+// Only mbufs of the pool itself are charged to it: what another worker's queue received comes as a copy (drivers/fan_port.h), so no worker
+// can hold what another needs to receive.
 #pragma once
 #include <rte_mbuf.h>
 
@@ -40,7 +41,7 @@ class MbufPool {
   rte_mbuf* alloc_control();
   enum class Kept : uint8_t { kInOrder, kOutOfOrder };
   bool charge(rte_mbuf* m, Kept why = Kept::kInOrder) {
-    SLUICE_DCHECK(private_of(m).account == nullptr);
+    SLUICE_DCHECK(private_of(m).account == nullptr && m->pool == pool_);
     if (held_->get() >= (why == Kept::kOutOfOrder ? held_max_ / 2 : held_max_ - held_max_ / 4)) {
       refused_.add();
       return false;
@@ -49,8 +50,7 @@ class MbufPool {
     private_of(m).account = held_.get();
     return true;
   }
-  // Appends `data` to `chain` in held mbufs of at most `segment_bytes` payload each, filling the tail first when `fill_tail`; all or
-  // nothing.
+  // Appends `data` to `chain`, filling its tail first, in held mbufs of at most `segment_bytes` payload each; all or nothing.
   bool append_copy(Chain& chain, Bytes data, uint32_t segment_bytes);
 
   rte_mempool* raw() const { return pool_; }

@@ -10,9 +10,14 @@
 //   budget()     bytes that send() will take now; 0 while connecting, handshaking or blocked. kWritable comes when it grows from below
 //                kWritableLow to at least it, and once at kOpened
 //   segment_bytes()  the payload size of an mbuf that travels best (MSS, or MSS minus record overhead); a chain of such mbufs is sent
-//   without a copy send(chain)  chain.bytes() <= budget(); takes ownership. Bytes are immutable from here on finish()     no more sends;
-//   the peer sees the end (FIN, close_notify) after all that was sent. Reading goes on: half-close abort(r)     both directions end at once
-//   (RST); all buffers go. No event follows. Also the way to drop an ended stream: the id is dead after it
+//                    without a copy
+//   send(chain)  chain.bytes() <= budget(); takes ownership. Bytes are immutable from here on
+//   finish()     no more sends; the peer sees the end (FIN, close_notify) after all that was sent. Reading goes on: half-close
+//   close()      finish() by an owner who goes: what was sent still arrives, what comes is thrown away, and a stream that makes no progress
+//                for kLinger is reset. No event follows: the id is dead after it
+//   abort()      both directions end at once (RST); all buffers go. No event follows. Also the way to drop an ended stream: the id is dead
+//                after it
+//   set_cookie() the owner's own number for the stream; its events carry it
 //
 // Life: kOpened once (also for accepted streams), then any of kReadable, kWritable, kPeerFinished (all bytes before it are readable first),
 // at most one kClosed with its end(): after it only readable()/consume()/info() are meaningful, and the owner must abort() the id to give

@@ -341,6 +341,9 @@ void Proxy::redirect(ExchangeId id) {
     path = to.path->find('?') != std::string::npos ? *to.path : *to.path + path.substr(http::path_of(path).size());
   } else if (to.prefix_rewrite) {
     path = rewritten(x.route->match, path, *to.prefix_rewrite);
+  } else if (to.regex_rewrite != nullptr) {
+    const std::string_view plain = http::path_of(x.request.path);
+    path = to.regex_rewrite->replace(plain, to.regex_substitution).append(x.request.path.substr(plain.size()));
   }
   if (to.strip_query && !(to.path && to.path->find('?') != std::string::npos)) path.resize(http::path_of(path).size());
   location += path;

@@ -148,6 +148,8 @@ struct Redirect {
   std::optional<uint32_t> port;
   bool https = false;  // https_redirect
   std::optional<std::string> path, prefix_rewrite;
+  std::shared_ptr<const Regex> regex_rewrite;
+  std::string regex_substitution;
   bool strip_query = false;
   uint16_t code = 301;
 };

@@ -30,7 +30,7 @@ class World {
   explicit World(MbufPool& pool)
       : pool_(pool),
         net_({.interfaces = {{.port = 0, .mac = kUs, .addresses = {*IpPrefix::parse("10.0.0.1/24")}}}, .ports = 1}, 0, neighbours_, pool,
-             drops_, now_),
+             drops_),
         tcp_({.connections_max = 16,
               .syn_max = 8,
               .time_wait_max = 8,

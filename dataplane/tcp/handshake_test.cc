@@ -434,6 +434,17 @@ TEST_F(TcpActiveOpen, TheSynIsRepeatedForThreeMinutesBeforeWeGiveUp) {  // RFC 6
   stack().abort(id);
 }
 
+TEST_F(TcpActiveOpen, ASynThatCouldNotLeaveForWantOfAnMbufLeavesLater) {
+  peer_port = 443;
+  const StreamId id = stack().connect({kOurIp, 0}, {kPeerIp, 443}, 0, now);
+  std::vector<rte_mbuf*> all;
+  while (rte_mbuf* m = pool().alloc_control()) all.push_back(m);
+  EXPECT_EQ(sent(), "");
+  for (rte_mbuf* m : all) rte_pktmbuf_free(m);
+  EXPECT_EQ(wait(2 * kSec), "1000 S 0");
+  stack().abort(id);
+}
+
 TEST_F(TcpActiveOpen, ATimeoutOfTheCallerEndsItSooner) {
   const StreamId id = begin_connect(250 * kMs);
   EXPECT_EQ(wait(300 * kMs), "");
@@ -543,6 +554,23 @@ TEST_F(TcpActiveOpen, SourcePortsAreSpreadAndReplyToTheSameWorker) {  // RFC 605
     ports.insert(local.port);
   }
   EXPECT_EQ(ports.size(), 40u);
+}
+
+TEST_F(TcpActiveOpen, AFinishBeforeTheAnswerLeavesAsSoonAsItIsOpen) {  // RFC 9293 3.10.4, SYN-SENT: nothing was sent
+  const StreamId id = begin_connect();
+  stack().finish(id);
+  EXPECT_EQ(sent(), "");
+  EXPECT_EQ(arrive({.flags = kSyn | kAck, .ack = 1, .options = mss(1460)}), "");
+  EXPECT_EQ(sent(), "FA 1 ack 1");
+  EXPECT_EQ(state(id), TcpState::kFinWait1);
+  EXPECT_EQ(events(), kOpened) << "it is not writable any more";
+  EXPECT_EQ(arrive({.seq = 1, .ack = 2, .payload = "half a conversation"}), "");
+  EXPECT_EQ(state(id), TcpState::kFinWait2);
+  EXPECT_EQ(read(id), "half a conversation");
+  EXPECT_EQ(arrive({.flags = kFin | kAck, .seq = 20, .ack = 2}), "");
+  EXPECT_EQ(stack().info(id).end, StreamEnd::kFinished);
+  stack().abort(id);
+  sent();
 }
 
 TEST_F(TcpActiveOpen, AbortAndCloseBeforeTheAnswerAreSilent) {

@@ -75,7 +75,6 @@ bool Stack::State::input_listen(const ParsedSegment& p, rte_mbuf* m, const Seq* 
   e.window_scale = config.window_scale && s.options.has_window_scale;
   e.peer_window_scale = s.options.window_scale;
   e.timestamps = config.timestamps && s.options.has_timestamps;
-  e.peer_window = s.window;
   const SynEntry* added = syns.add(e, now.mono_us);
   if (added == nullptr) {
     drop(m, Drop::kTcpSynTableFull);
@@ -244,6 +243,17 @@ void Stack::State::challenge(Tcb& c) {
   mark_output(c);
 }
 
+// RFC 9293 3.10.7.4, first: an ACK. For an empty segment it counts as a challenge: two sides that each take the other's number for wrong
+// (somebody wrote into both) would answer each other's ACKs for ever.
+void Stack::State::answer_unacceptable(Tcb& c, const Segment& s) {
+  if (s.length() == 0) {
+    challenge(c);
+    return;
+  }
+  c.ack_now = true;
+  mark_output(c);
+}
+
 // RFC 9293 3.10.7.4: a synchronized connection (or SYN-RECEIVED of a simultaneous open).
 void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
   const uint32_t window = c.rcv_wnd();
@@ -255,8 +265,7 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
     }
     constexpr Usec kStampIsOld = 24ull * 24 * 3600 * kSec;
     if (int32_t(s.options.ts_value - c.ts_recent) < 0 && now.mono_us - c.ts_recent_at < kStampIsOld) {
-      c.ack_now = true;
-      mark_output(c);
+      answer_unacceptable(c, s);
       drop(m, Drop::kTcpPaws);
       return;
     }
@@ -288,9 +297,12 @@ void Stack::State::input_connection(Tcb& c, const Segment& s, rte_mbuf* m) {
     }
     if (length > 0 || s.seq != c.rcv_nxt) {
       // INTERPRETATION(deviate): in SYN-RECEIVED the answer is our SYN-ACK, since the peer may not have seen our SYN yet.
-      if (c.state == TcpState::kSynReceived) c.send_syn = true;
-      else c.ack_now = true;  // also the answer to a keepalive
-      mark_output(c);
+      if (c.state == TcpState::kSynReceived) {
+        c.send_syn = true;
+        mark_output(c);
+      } else {
+        answer_unacceptable(c, s);  // also the answer to a keepalive
+      }
     }
     if (c.synchronized() && s.seq + 1 == c.rcv_nxt && length <= 1 && s.has(kAck) && !s.has(kSyn) &&
         (s.ack > c.snd_una || s.window << c.snd_scale != c.snd_wnd)) {
@@ -395,7 +407,8 @@ bool Stack::State::process_ack(Tcb& c, const Segment& s) {
   const uint32_t before = c.in_flight();
   const uint32_t window = s.window << c.snd_scale;
   NewReno::Action action = NewReno::Action::kNone;
-  if (s.ack > c.snd_una) {
+  const bool fresh = s.ack > c.snd_una;
+  if (fresh) {
     uint32_t bytes = distance(c.snd_una, s.ack);
     const uint32_t all = bytes;
     if (bytes > c.send.bytes()) {  // our FIN is covered
@@ -436,6 +449,7 @@ bool Stack::State::process_ack(Tcb& c, const Segment& s) {
       if (c.snd_una < c.snd_max) arm_retransmit(c);
     }
   }
+  if (c.snd_wnd > 0 && fresh) c.persisting = false;  // it takes bytes: what is lost now is lost by the network
   if (!c.fin_acked) return true;
   switch (c.state) {
     case TcpState::kFinWait1:

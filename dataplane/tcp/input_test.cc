@@ -209,6 +209,24 @@ TEST_F(TcpInput, SegmentsOutsideTheWindowAreAnsweredByAnAck) {  // 3.10.7.4, fir
   EXPECT_EQ(sent(), "A 1 ack 1");
 }
 
+// Two sides that each hold the other's number for wrong (somebody wrote into both) answer every ACK by an ACK for ever.
+TEST_F(TcpInput, EmptySegmentsOutsideTheWindowAreAnsweredTenTimesASecondAtMost) {  // RFC 5961 7
+  accept(options({mss(1460), stamps(100)}), 0xffff, options({stamps(100)}));
+  for (const Seg& s :
+       {Seg{.seq = 0x200'000, .ack = 1, .options = options({stamps(100)})}, Seg{.seq = 1, .ack = 1, .options = options({stamps(9)})}}) {
+    now.mono_us += 2 * kSec;
+    int answers = 0;
+    for (int i = 0; i < 200; i++) {
+      EXPECT_NE(arrive(s), "");
+      answers += !sent().empty();
+    }
+    EXPECT_EQ(answers, 10);
+    now.mono_us += 1 * kSec;
+    arrive(s);
+    EXPECT_NE(sent(), "");
+  }
+}
+
 TEST_F(TcpInput, AShutWindowRefusesDataButTakesItsAck) {  // RFC 9293 3.8.6.1, 3.10.7.4 first
   config.receive_window = 4096;
   const StreamId id = accept();

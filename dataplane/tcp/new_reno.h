@@ -57,7 +57,10 @@ struct NewReno {
       if (bytes >= mss) cwnd += mss;
       return Action::kRetransmit;
     }
-    if (ack > recover) after_timeout = false;
+    if (ack > recover) {
+      after_timeout = false;
+      recover = ack - 1;  // it follows, or 2 GiB later it would lie ahead (Seq wraps) and no loss would be seen
+    }
     if (!was_limited) return Action::kNone;
     if (cwnd < ssthresh) {
       cwnd += std::min(bytes, after_timeout ? mss : 2 * mss);  // RFC 3465 2.2, 2.3

@@ -173,9 +173,14 @@ bool Stack::State::next_segment(Tcb& c, L4Packet& to) {
   return c.ack_now && emit(c, header_for(c, c.ack_seq(), kAck), nullptr, to);
 }
 
-// Data that cannot leave because the window is shut, with nothing in flight whose ACK would open it, waits for the persist timer.
+// Data that cannot leave because the window is shut, with nothing in flight whose ACK would open it, waits for the persist timer; a SYN
+// that found no mbuf for the retransmission timer.
 void Stack::State::after_output(Tcb& c) {
-  if (!c.synchronized() || c.retransmit_at != kNever) return;
+  if (c.retransmit_at != kNever) return;
+  if (!c.synchronized()) {
+    if (c.send_syn) arm_retransmit(c);
+    return;
+  }
   if (c.snd_nxt >= c.data_end() && !(c.fin_queued && !c.fin_acked)) return;
   c.persisting = c.snd_una == c.snd_max || c.snd_wnd == 0;
   arm_retransmit(c);

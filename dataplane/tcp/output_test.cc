@@ -338,6 +338,27 @@ TEST_F(TcpOutput, APeerThatIsSilentAtAShutWindowIsGivenUp) {
   stack().abort(id);
 }
 
+TEST_F(TcpOutput, WhatCouldNotLeaveForWantOfAnMbufIsAnOrdinaryLossLater) {
+  const StreamId id = accept(mss(1000));
+  write(id, std::string(10'000, 'x'));
+  port_keeps = true;
+  EXPECT_NE(sent(), "");  // the port holds these, so a retransmit needs a fresh mbuf
+  arrive({.seq = 1, .ack = 10'001});
+  std::vector<rte_mbuf*> all;
+  Chain odd;  // shapes that leave only as a copy
+  ASSERT_TRUE(pool().append_copy(odd, as_bytes(std::string(9000, 'y')), 1500));
+  stack().send(id, std::move(odd));
+  while (rte_mbuf* m = pool().alloc_control()) all.push_back(m);
+  EXPECT_EQ(sent(), "");
+  EXPECT_GT(stack().counters().output_no_mbuf.get(), 0u);
+  for (rte_mbuf* m : all) rte_pktmbuf_free(m);
+  EXPECT_NE(wait(250 * kMs), "");  // the timer repeats what matters
+  arrive({.seq = 1, .ack = 11'001});
+  EXPECT_GE(stack().snapshot(id)->in_flight, 4000u);
+  for (int i = 0; i < 3; i++) arrive({.seq = 1, .ack = 11'001});
+  EXPECT_EQ(stack().counters().fast_retransmits.get(), 1u) << "the window was never shut";
+}
+
 TEST_F(TcpOutput, AWindowThatShrinksIsSurvived) {  // RFC 9293 3.8.6, MUST-34
   const StreamId id = accept(mss(1000), 4000);
   write(id, std::string(4000, 'x'));

@@ -246,6 +246,20 @@ TEST(TcpNewReno, DuplicatesOfWhatATimeoutSentAgainAreNoNewLoss) {  // RFC 6582 3
   EXPECT_EQ(cc.on_duplicate({12'001}, {15'001}, 3000), NewReno::Action::kRetransmit);
 }
 
+TEST(TcpNewReno, ALossAfterGigabytesWithoutOneIsStillSeen) {  // sequence numbers wrap: `recover` may not stay behind
+  NewReno cc;
+  cc.start(1000, {0});
+  Seq una{0};
+  for (int i = 0; i < 5; i++) {
+    una += 900'000'000;
+    cc.on_new_ack(una, 1000, 9000, true);
+    cc.on_duplicate(una, una + 10'000, 10'000);
+    cc.on_duplicate(una, una + 10'000, 10'000);
+    NewReno now = cc;
+    EXPECT_EQ(now.on_duplicate(una, una + 10'000, 10'000), NewReno::Action::kRetransmit) << "after 900 MB " << i + 1 << " times";
+  }
+}
+
 TEST(TcpNewReno, TheLossWindowIsNeverBelowTwoSegments) {  // RFC 5681 (4)
   NewReno cc;
   cc.start(1000, {0});

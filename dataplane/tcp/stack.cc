@@ -82,13 +82,12 @@ void Stack::State::establish(Tcb& c) {
   c.backoff = c.unanswered = 0;
   c.send_syn = false;
   keepalive_restart(c);
-  if (c.detached) {  // closed while it was being opened
+  if (c.fin_queued) {  // finished or closed while it was being opened
     c.state = TcpState::kFinWait1;
-    c.end_at = now.mono_us + config.linger;
+    if (c.detached) c.end_at = now.mono_us + config.linger;
     mark_output(c);
-  } else {
-    event(c, kOpened | kWritable);
   }
+  event(c, c.fin_queued ? kOpened : kOpened | kWritable);
 }
 
 // A SYN or SYN-ACK had to go again. RFC 6298 5.7: the timer begins with 3 s until a sample says otherwise. RFC 5681 3.1: one segment.
@@ -206,10 +205,13 @@ void Stack::State::check(const Tcb& c) const {
     SLUICE_ASSERT(!c.timer.armed() && c.send.bytes() == 0 && c.receive.out_of_order_bytes() == 0);
     return;
   }
-  if (!c.synchronized()) return;
+  // What waits for the peer has a clock, or is about to leave.
+  if (!c.synchronized()) {
+    SLUICE_ASSERT((c.retransmit_at != kNever && c.timer.armed()) || c.out.linked);
+    return;
+  }
   SLUICE_ASSERT(c.snd_max <= c.data_end() + (c.fin_queued && !c.fin_acked ? 1 : 0));
   SLUICE_ASSERT(c.fin_queued == (c.state != TcpState::kEstablished && c.state != TcpState::kCloseWait));
-  // What waits for the peer has a clock, or is about to leave.
   const bool waits = c.snd_una < c.snd_max || c.snd_nxt < c.data_end() || (c.fin_queued && !c.fin_acked);
   SLUICE_ASSERT(!waits || c.retransmit_at != kNever || c.out.linked);
   SLUICE_ASSERT(c.retransmit_at == kNever || c.timer.armed());

@@ -3,13 +3,10 @@
 //
 // A turn of the worker:  input(packets) -> advance() -> poll_events() and the application -> output() until it gives 0 or the port is full.
 //   input    takes every packet (L4Packet: data starts at the TCP header); each is consumed, kept (charged to the pool) or dropped and
-//   counted
-//
+//            counted
 //   advance  fires at most kTimersPerTurnMax timers: retransmission, zero-window probes, delayed ACKs, keepalive, lingering, TIME_WAIT
-//
 //   output   writes segments that may leave now (RSTs, SYN-ACKs and ACKs included), each once; they are the caller's from then on. A
-//   segment
-//            of unacknowledged data is shared (refcnt 2, see l4.h) and needs no copy unless it is sent again while a port still holds it
+//            segment of unacknowledged data is shared (refcnt 2, see l4.h): no copy unless it is sent again while a port still holds it
 //
 // Every StreamLayer call is legal between two of these calls and never re-enters.
 //

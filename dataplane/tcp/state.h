@@ -83,6 +83,7 @@ struct Stack::State {
   void process_payload(Tcb& c, const Segment& s, rte_mbuf* m);
   void process_fin(Tcb& c);
   void challenge(Tcb& c);
+  void answer_unacceptable(Tcb& c, const Segment& s);
 
   // output.cc
   unsigned output(std::span<L4Packet> out);

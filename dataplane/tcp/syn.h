@@ -20,7 +20,6 @@ struct SynEntry {
   uint8_t peer_window_scale = 0;
   bool window_scale = false, timestamps = false;
   uint8_t retransmits = 0;
-  uint32_t peer_window = 0;  // of the SYN, unscaled
   uint32_t hash_next = kNoIndex, prev = kNoIndex, next = kNoIndex;
   Usec sent = 0, deadline = 0;
 };

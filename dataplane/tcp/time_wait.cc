@@ -24,8 +24,7 @@ bool TimeWait::add(const TupleKey& key, Seq snd_nxt, Seq rcv_nxt, uint32_t ts_re
   }
   uint32_t i = head_ + used_++;
   if (i >= slots_) i -= slots_;
-  const uint32_t now_ms = uint32_t(now / kMs);
-  ring_[i] = {key, snd_nxt, rcv_nxt, ts_recent, ts_offset, now_ms, now_ms + duration_ms_ + 1, kNoIndex};
+  ring_[i] = {key, snd_nxt, rcv_nxt, ts_recent, ts_offset, uint32_t(now / kMs) + duration_ms_ + 1, kNoIndex};
   table_.insert(i);
   return evicted;
 }

@@ -10,12 +10,12 @@
 
 namespace sluice::tcp {
 
-struct TimeWaitEntry {
+struct alignas(64) TimeWaitEntry {
   TupleKey key;
   Seq snd_nxt, rcv_nxt;
   uint32_t ts_recent;  // the last timestamp of the peer
   uint32_t ts_offset;  // of our clock; 0: the connection had no timestamps
-  uint32_t began_ms, expires_ms;
+  uint32_t expires_ms;
   uint32_t hash_next;  // kDead: the slot is empty
   static constexpr uint32_t kDead = ~0u - 1;
 };

@@ -21,6 +21,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <mutex>
 
 #include "ctrl/plane/control.h"
@@ -254,9 +255,14 @@ int run(size_t services, size_t many, size_t edits) {
       while (!stop.stop_requested()) (*control)->poll(50);
     });
     std::vector<double> translated;
+    std::map<size_t, std::pair<int, int>> written;
+    int serial = 0;
     const auto edit = [&](int type, size_t i, Arrivals& arrivals, size_t nodes) {
       arrivals.reset();
-      d.write(i * 7 % ((services + kPerFile - 1) / kPerFile), type == 3 ? int(i) + 1 : 0, type == 1 ? int(i) + 1 : 0);
+      const size_t file = i * 7 % ((services + kPerFile - 1) / kPerFile);
+      auto& [route, endpoint] = written[file];  // the one changes, the other stays
+      (type == 3 ? route : endpoint) = ++serial;
+      d.write(file, route, endpoint);
       const auto t = Clock::now();
       if (!arrivals.wait(type, nodes)) return -1.0;
       const double took = ms_since(t);

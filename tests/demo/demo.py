@@ -13,7 +13,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+LIB = os.path.join(ROOT, "tests", "lib")
+sys.path.insert(0, LIB)
+from ca import Authority  # noqa: E402
 from net import Net, make_ca, make_certificate, text_of, wait_for  # noqa: E402
 
 BUILD = os.path.join(ROOT, "build")
@@ -45,7 +47,7 @@ idle: dev
 xds: {{address: "unix:{work}/xds.sock"}}
 secrets: {{dir: "{pki}", paths: {{/etc/sluice/pki: "{pki}"}}}}
 kept: {{dir: "{work}/kept"}}
-log: {{dir: "{work}", stdout: true}}
+{ca}log: {{dir: "{work}", stdout: true}}
 admin: {{socket: "{work}/admin.sock"}}
 """
 PROBE_ROUTES = """# The demo's edits turn this file over and over.
@@ -68,6 +70,35 @@ spec:
   selector: {{matchLabels: {{istio: ingressgateway}}}}
   rules:
   - to: [{{operation: {{paths: [{paths}], ports: ["80"]}}}}]
+"""
+# The mesh's own mutual TLS on 9443: the gateway's certificate comes from sluice-control's CA.
+MESH = """apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: mesh, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 9443, name: mesh, protocol: HTTPS}
+    hosts: [shop.example.com]
+    tls: {mode: ISTIO_MUTUAL}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: mesh, namespace: shop}
+spec:
+  hosts: [shop.example.com]
+  gateways: [mesh]
+  http:
+  - directResponse: {status: 200, body: {string: "by the mesh's identity"}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: mesh-client, namespace: shop}
+spec:
+  selector: {matchLabels: {istio: ingressgateway}}
+  rules:
+  - from: [{source: {principals: ["cluster.local/ns/shop/sa/client"]}}]
+    to: [{operation: {paths: [/mesh], ports: ["9443"]}}]
 """
 
 
@@ -101,10 +132,12 @@ class Demo:
         shutil.copytree(os.path.join(ROOT, "configs", "demo", "istio"), ISTIO)
         self.edit("probe.yaml", PROBE_ROUTES.format(marker="start"))
         self.edit("probe-policy.yaml", PROBE_POLICY.format(paths='"/probe"'))
+        self.edit("mesh.yaml", MESH)
+        self.authority = Authority(CONTROL, WORK, os.path.join(WORK, "control.log"))
         with open(os.path.join(WORK, "nginx.conf"), "w") as f:
             f.write(NGINX.format(work=WORK, pki=PKI))
         with open(os.path.join(WORK, "sluice.yaml"), "w") as f:
-            f.write(BOOTSTRAP.format(work=WORK, pki=PKI))
+            f.write(BOOTSTRAP.format(work=WORK, pki=PKI, ca=self.authority.bootstrap(f"{WORK}/xds.sock")))
         os.makedirs(os.path.join(WORK, "kept"))
         self.net.up()
         self.net.start("backend", "nginx", "-c", os.path.join(WORK, "nginx.conf"))
@@ -119,7 +152,7 @@ class Demo:
         return now
 
     def start_control(self):
-        self.control = self.net.start(None, CONTROL, "run", "-d", ISTIO, "--mesh", os.path.join(ROOT, "configs", "demo", "mesh.yaml"), "--listen", f"unix:{WORK}/xds.sock",
+        self.control = self.net.start(None, CONTROL, "run", "-d", ISTIO, "--mesh", os.path.join(ROOT, "configs", "demo", "mesh.yaml"), "--listen", f"unix:{WORK}/xds.sock", *self.authority.options(3600),
                                       log=os.path.join(WORK, "control.log"))
         return wait_for(lambda: "serving on" in text_of(os.path.join(WORK, "control.log")), 10)
 
@@ -180,6 +213,7 @@ class Demo:
         self.invalid_edit()
         self.questions()
         self.passthrough()
+        self.rotation()
         self.cycles()
         self.restart()
 
@@ -313,6 +347,41 @@ class Demo:
         self.check("restarted gateway", soon, f"{took:.2f} s" if served else "not served: " + text_of(log)[-300:])
         self.check("policies hold after it", "403", self.curl("https://shop.example.com/", *self.identity("other")))
         self.check("sluice-control is back", True, self.start_control())
+
+    def rotation(self):
+        print("the mesh's root is exchanged under load (9443, certificates from sluice-control's CA)")
+        ca, c = self.authority, os.path.join(WORK, "c-client")
+
+        def verifies():
+            """Whether openssl takes the gateway's certificate by the roots that the client has now; its serial."""
+            came = self.net.run("client", "sh", "-c", f"openssl s_client -connect 10.10.0.1:9443 -servername shop.example.com -verify_return_error -CAfile {c}-root.pem -cert {c}.pem"
+                                f" -key {c}-key.pem </dev/null 2>/dev/null | openssl x509 -noout -serial", check=False)
+            return came.stdout.strip() or None
+
+        ca.client("client")
+        self.check("the gateway has its certificate from the CA", True, wait_for(lambda: verifies() is not None, 10, 0.1))
+        load = self.net.start("client", sys.executable, os.path.join(LIB, "load.py"), "mutual", c, "12", "/mesh", stdout=subprocess.PIPE, text=True)
+        wrk = subprocess.Popen(["ip", "netns", "exec", "client", "wrk", "-t1", "-c20", "-d12s", "https://shop.example.com:8443/bench"], stdout=subprocess.PIPE, text=True)
+        time.sleep(1)
+        old, serial, before = text_of(c + "-root.pem"), verifies(), ca.pushes()
+        ca.trust_second_root()
+        self.check("1: a second root is trusted", True, wait_for(lambda: ca.pushes() > before, 3))
+        ca.client("client")
+        time.sleep(1)
+        before = ca.pushes()
+        ca.sign_with_second_root()
+        self.check("2: it signs; the gateway asks for a new certificate", True, wait_for(lambda: ca.pushes() > before and verifies() not in (None, serial), 8, 0.2))
+        ca.client("client")
+        time.sleep(2)
+        before = ca.pushes()
+        ca.drop_first_root()
+        self.check("3: the first is dropped", True, wait_for(lambda: ca.pushes() > before, 3))
+        ca.client("client")
+        good, lost = load.communicate(timeout=60)[0].split()
+        report = wrk.communicate(timeout=60)[0]
+        self.check(f"{good} requests of mutual TLS: connections that lost one", "0", lost)
+        self.check("wrk: failures", "none", " ".join(re.findall(r"Socket errors: .*|Non-2xx.*", report)) or "none")
+        self.check("the new root alone verifies the gateway", True, old not in text_of(c + "-root.pem") and verifies() is not None)
 
     def cycles(self):
         s = self.stats()

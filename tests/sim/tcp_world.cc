@@ -43,6 +43,10 @@ struct HeldByPort {
   Usec until;
   rte_mbuf* m;
 };
+struct Famine {
+  Usec until = 0;
+  std::vector<rte_mbuf*> taken;
+};
 
 class World {
  public:
@@ -55,10 +59,6 @@ class World {
     config.time_wait = 600 * kSec;
     config.linger = 3000 * kSec;
     config.fin_wait2 = 3000 * kSec;
-    config.receive_window = 4096u << rng_.below(7);
-    config.timestamps = rng_.chance(0.8);
-    config.window_scale = rng_.chance(0.8);
-    config.mtu = rng_.chance(0.3) ? 600 : 1500;
     largest_rto_ = config.rto_max;
     for (unsigned s = 0; s < 2; s++) {
       tcp::Secrets secrets;
@@ -66,6 +66,11 @@ class World {
       secrets.table = {rng_.next(), rng_.next()};
       secrets.ports = {rng_.next(), rng_.next()};
       secrets.timestamps = {rng_.next(), rng_.next()};
+      // Each side has its own, so that every pair of offers is negotiated.
+      config.receive_window = 4096u << rng_.below(7);
+      config.timestamps = rng_.chance(0.8);
+      config.window_scale = rng_.chance(0.8);
+      config.mtu = rng_.chance(0.3) ? 600 : 1500;
       config.send_buffer = std::max(2 * kWritableLow, 32768u << rng_.below(4));
       stack_[s] = std::make_unique<tcp::Stack>(config, *pools_[s], drops_[s], secrets, now_);
     }
@@ -76,9 +81,11 @@ class World {
     impair_.reorder = kind == 0 ? 0 : 0.1;
     impair_.delay = kind == 3 ? 100 * kMs : 200 + rng_.below(2000);
     impair_.jitter = kind == 0 ? 0 : impair_.delay / 2;
+    famines_ = rng_.chance(0.25);
   }
   ~World() {
     for (auto& h : held_) rte_pktmbuf_free(h.m);
+    for (Famine& f : famine_) end(f);
   }
 
   WorldResult run() {
@@ -92,6 +99,7 @@ class World {
       client.to_send = up;
       client.to_receive = down;
       client.pause_percent = rng_.below(40);
+      client.lingers = rng_.chance(0.3);
       const bool both = rng_.chance(0.15);  // both sides open at once (RFC 9293 3.5, figure 8)
       const SocketAddress here{*IpAddress::parse("10.0.0.1"), uint16_t(both ? 2000 + i : 0)};
       const SocketAddress there = both ? SocketAddress{server.ip, uint16_t(3000 + i)} : server;
@@ -104,10 +112,15 @@ class World {
         other.to_send = down;
         other.to_receive = up;
         other.pause_percent = rng_.below(40);
+        other.lingers = rng_.chance(0.3);
         other.id = stack_[1]->connect(there, here, 3600 * kSec, now_);
         if (!other.id) return fail("connect");
         apps_[1].push_back(other);
         stack_[1]->set_cookie(other.id, apps_[1].size());
+      }
+      if (up == 0 && rng_.chance(0.5)) {  // nothing to say: finishes before the answer
+        stack_[0]->finish(client.id);
+        client.finished = true;
       }
       // The server learns which connection it is by the client's port.
       plan_[stack_[0]->info(client.id).local.port] = {i, down, up};
@@ -120,8 +133,9 @@ class World {
         return fail("no progress since " + std::to_string(last_progress_) + " us");
     }
     // Whatever still flies or lingers comes to rest; TIME_WAIT runs out.
-    const Usec end = now_.mono_us + 7200 * kSec;
-    while (now_.mono_us < end && (!wire_.empty() || !held_.empty() || next_deadline() != kNever))
+    famines_ = false;
+    const Usec rest = now_.mono_us + 7200 * kSec;
+    while (now_.mono_us < rest && (!wire_.empty() || !held_.empty() || next_deadline() != kNever))
       if (!step()) return fail(what_);
     for (unsigned s = 0; s < 2; s++) {
       if (stack_[s]->streams() != 0) return fail("streams left on side " + std::to_string(s));
@@ -178,7 +192,26 @@ class World {
       for (const App& a : side)
         if (a.reads_again > now_.mono_us && !a.done) at = std::min(at, a.reads_again);
     for (const auto& h : held_) at = std::min(at, h.until);
+    for (const Famine& f : famine_)
+      if (!f.taken.empty()) at = std::min(at, f.until);
     return at;
+  }
+  // Somebody else takes all that connections may hold on one side, and sometimes what ACKs leave in too.
+  void famine(unsigned s) {
+    Famine& f = famine_[s];
+    if (!f.taken.empty()) {
+      if (f.until <= now_.mono_us) end(f);
+    } else if (famines_ && rng_.chance(0.005)) {
+      while (rte_mbuf* m = pools_[s]->alloc_held()) f.taken.push_back(m);
+      if (rng_.chance(0.3))
+        while (rte_mbuf* m = pools_[s]->alloc_control()) f.taken.push_back(m);
+      f.until = now_.mono_us + rng_.below(uint32_t(5 * kSec));
+      last_progress_ = std::max(last_progress_, f.until);
+    }
+  }
+  static void end(Famine& f) {
+    for (rte_mbuf* m : f.taken) free_mbuf(m);
+    f.taken.clear();
   }
 
   bool step() {
@@ -201,6 +234,7 @@ class World {
       stack_[to]->input({&p, 1}, now_);
     }
     for (unsigned s = 0; s < 2; s++) {
+      famine(s);
       stack_[s]->advance(now_);
       if (!events(s)) return false;
       for (App& a : apps_[s])
@@ -229,6 +263,7 @@ class World {
           a.to_send = plan.to_send;
           a.to_receive = plan.to_receive;
           a.pause_percent = rng_.below(40);
+          a.lingers = rng_.chance(0.3);
           apps_[1].push_back(a);
           stack_[1]->set_cookie(a.id, apps_[1].size());
         }
@@ -334,6 +369,8 @@ class World {
   Usec largest_rto_ = 0, last_progress_ = 0;
   std::map<std::pair<Usec, uint64_t>, Flying> wire_;
   std::vector<HeldByPort> held_;
+  bool famines_ = false;
+  Famine famine_[2];
   uint64_t order_ = 0;
   std::map<uint16_t, Plan> plan_;
   std::vector<App> apps_[2];

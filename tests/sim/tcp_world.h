@@ -1,9 +1,10 @@
 // A world of two TCP stacks, a wire between them that loses, delays, reorders, duplicates and corrupts, and applications at both ends,
-// which open connections from one side or from both at once. The clock is virtual and every choice comes from one seed, so a failing seed
-// fails again.
+// which open connections from one side or from both at once. In some worlds a side's mbufs are all taken for a while. The clock is virtual
+// and every choice comes from one seed, so a failing seed fails again.
 //
 // Oracles: the bytes of every stream arrive equal and whole; each connection ends in order; nothing stands still for longer than twice the
-// largest RTO in which the wire took nothing away; the invariants of both stacks hold after every step; at the end nobody holds anything.
+// largest RTO in which wire and pool took nothing away; the invariants of both stacks hold after every step; at the end nobody holds
+// anything.
 #pragma once
 #include <cstdint>
 #include <string>

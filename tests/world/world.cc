@@ -73,7 +73,7 @@ Host::Host(std::initializer_list<const char*> addresses, const tcp::Config& conf
   net::Config c;
   c.interfaces.push_back(interface(0, port->info().mac.b[5], addresses));
   SLUICE_ASSERT(net::validate(c));
-  net = std::make_unique<net::Stack>(c, 0, neighbours, pool, drops, now);
+  net = std::make_unique<net::Stack>(c, 0, neighbours, pool, drops);
   tcp = std::make_unique<tcp::Stack>(config, pool, drops, secrets_of(seed), now);
 }
 Host::~Host() = default;

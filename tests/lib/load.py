@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs in the client's namespace.   load.py requests CONNECTIONS EACH     keep-alive requests; prints `ok FAILED`
                                       load.py cycles N                      open, one request, close, N times; prints `ok FAILED`
-                                      load.py mutual CLIENT SECONDS         mutual TLS to the mesh's listener, 8 at a time, 20 requests a connection; CLIENT.pem,
+                                      load.py mutual CLIENT SECONDS [PATH]  mutual TLS to the mesh's listener, 8 at a time, 20 requests a connection; CLIENT.pem,
                                                                             -key.pem and -root.pem are read for each; prints `ok FAILED`
                                       load.py held CLIENT                   one connection, one request, then prints `up`, and at its end how it ended"""
 import asyncio
@@ -9,11 +9,11 @@ import ssl
 import sys
 import time
 
-REQUEST = b"GET /x HTTP/1.1\r\nhost: shop.example.com\r\n%s\r\n"
+REQUEST = b"GET %s HTTP/1.1\r\nhost: shop.example.com\r\n%s\r\n"
 
 
-async def one(reader, writer, close):
-    writer.write(REQUEST % (b"connection: close\r\n" if close else b""))
+async def one(reader, writer, close, path="/x"):
+    writer.write(REQUEST % (path.encode(), b"connection: close\r\n" if close else b""))
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
     length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
     await reader.readexactly(length)
@@ -51,14 +51,14 @@ def mesh(client):
     return asyncio.open_connection("10.10.0.1", 9443, ssl=c, server_hostname="shop.example.com")
 
 
-async def mutual(client, end):
+async def mutual(client, end, path):
     good = bad = 0
     while time.monotonic() < end:
         done = 0
         try:
             reader, writer = await mesh(client)
             for _ in range(20):
-                done += await one(reader, writer, False)
+                done += await one(reader, writer, False, path)
             writer.close()
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError, ValueError, StopIteration) as e:
             print(time.strftime("%T"), type(e).__name__, e, file=sys.stderr)
@@ -79,7 +79,7 @@ async def held(client):
 async def main():
     if sys.argv[1] == "mutual":
         end = time.monotonic() + float(sys.argv[3])
-        counts = await asyncio.gather(*(mutual(sys.argv[2], end) for _ in range(8)))
+        counts = await asyncio.gather(*(mutual(sys.argv[2], end, (sys.argv + ["/x"])[4]) for _ in range(8)))
         print(sum(c[0] for c in counts), sum(c[1] for c in counts))
     elif sys.argv[1] == "held":
         await held(sys.argv[2])
