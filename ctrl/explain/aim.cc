@@ -98,6 +98,25 @@ class Sampler {
   size_t at_ = 0;
 };
 
+// The beginning of a principal with the rest that Istio's have: spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT.
+std::string completed(const std::string& prefix) {
+  constexpr std::string_view kScheme = "spiffe://";
+  if (!prefix.starts_with(kScheme)) return prefix;
+  std::string parts[] = {"cluster.local", "ns", "zz", "sa", "zz"};
+  std::string_view rest = std::string_view(prefix).substr(kScheme.size());
+  for (size_t i = 0; i < std::size(parts); i++) {
+    const size_t slash = rest.find('/');
+    const std::string_view part = rest.substr(0, slash);
+    const bool fixed = i == 1 || i == 3, last = slash == rest.npos;
+    if (!fixed && !part.empty()) parts[i] = part;
+    if (last) break;
+    rest.remove_prefix(slash + 1);
+  }
+  std::string out(kScheme);
+  for (size_t i = 0; i < std::size(parts); i++) out += (i > 0 ? "/" : "") + parts[i];
+  return out.starts_with(prefix) ? out : prefix;
+}
+
 // ---- rules
 
 using Aims = std::vector<Aim>;
@@ -243,7 +262,7 @@ std::optional<std::string> sample(const StringMatch& m, const std::string& fille
       if (m.matches(method)) return method;
   switch (m.kind) {
     case StringMatch::Kind::kExact: return m.value;
-    case StringMatch::Kind::kPrefix: return m.value + filler;
+    case StringMatch::Kind::kPrefix: return shape == Shape::kPrincipal ? completed(m.value + filler) : m.value + filler;
     case StringMatch::Kind::kSuffix: return (filler.empty() ? "zz" : filler) + m.value;
     case StringMatch::Kind::kContains: return filler + m.value + filler;
     case StringMatch::Kind::kRegex: break;

@@ -34,6 +34,17 @@ TEST(Aim, WhatIstioMakesOfNamespacesAndAccountsHasAPrincipal) {
   EXPECT_EQ(sample(regex("spiffe://.+/ns/shop/(.+/|)sa/web(/.+)?"), "", Shape::kPrincipal), "spiffe://cluster.local/ns/shop/sa/web");
 }
 
+TEST(Aim, TheBeginningOfAPrincipalIsCompleted) {
+  const auto principal = [](const std::string& prefix) {
+    return sample({.kind = tables::StringMatch::Kind::kPrefix, .value = "spiffe://" + prefix}, "", Shape::kPrincipal).value_or("");
+  };
+  EXPECT_EQ(principal("cluster.local/ns/prod"), "spiffe://cluster.local/ns/prod/sa/zz");
+  EXPECT_EQ(principal("old"), "spiffe://old/ns/zz/sa/zz");
+  EXPECT_EQ(principal("td/n"), "spiffe://td/ns/zz/sa/zz");
+  EXPECT_EQ(principal("td/ns/a/sa/"), "spiffe://td/ns/a/sa/zz");
+  EXPECT_EQ(principal("td/x/a"), "spiffe://td/x/a");
+}
+
 TEST(Aim, APolicysDemandsComeTogether) {
   using tables::Permission;
   Permission header{.kind = Permission::Kind::kHeader,

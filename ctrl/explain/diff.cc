@@ -183,6 +183,8 @@ std::string origin(bool secure, const std::string& host, uint16_t port) {
   return std::string(secure ? "https://" : "http://") + host + (port == (secure ? 443 : 80) ? "" : ":" + std::to_string(port));
 }
 
+constexpr size_t kServersAimedAt = 16;
+
 class Search {
  public:
   Search(const tables::Snapshot& before, const tables::Snapshot& after, size_t asked_max, Diff& out)
@@ -251,7 +253,7 @@ class Search {
     c.add(routes);
     for (const auto& host : routes.virtual_hosts)
       for (const tables::Route& r : host->routes) {
-        const Origin o = route_origin(r.source);
+        const Origin o = route_origin(routes.name, *host, r);
         const Object object{"VirtualService", o.ns + "/" + o.name};
         objects[object] += host->domains[0] + words(r.match) + conditions(r.match) + action_words(r) + "\n";
         for (const Aim& a : aims_of(r, c.undecided))
@@ -278,8 +280,10 @@ class Search {
         ask(q);
       }
     };
-    std::set<Aim> all_routes{Aim{}, Aim{.host = "zz.invalid"}},
-        all_policies{Aim{}};  // a host that nobody serves: policies come before routes
+    // Also a host that nobody serves, at each server: policies come before routes.
+    std::set<Aim> all_routes{Aim{}, Aim{.host = "zz.invalid"}}, all_policies{Aim{}};
+    for (const std::string& name : c.server_names)
+      if (all_routes.size() < kServersAimedAt) all_routes.insert(Aim{.host = "zz.invalid", .sni = name});
     for (const auto& [object, aims] : c.routes) all_routes.insert(aims.begin(), aims.end());
     for (const auto& [object, aims] : c.policies) all_policies.insert(aims.begin(), aims.end());
     const auto each = [&](const std::map<Object, std::set<Aim>>& of, const auto& ask_with) {

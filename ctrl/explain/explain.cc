@@ -522,13 +522,18 @@ Origin policy_origin(std::string_view name) {
 }
 
 // "/apis/networking.istio.io/v1/namespaces/NS/virtual-service/NAME" (istiod's metadata).
-Origin route_origin(std::string_view source) {
+Origin route_origin(const std::string& table, const tables::VirtualHost& host, const tables::Route& r) {
+  const std::string_view source = r.source;
   constexpr std::string_view kBefore = "/namespaces/", kBetween = "/virtual-service/";
   const size_t ns = source.find(kBefore), kind = source.find(kBetween);
   if (ns == source.npos || kind == source.npos) return {};
   return {.kind = "VirtualService",
           .ns = std::string(source.substr(ns + kBefore.size(), kind - ns - kBefore.size())),
-          .name = std::string(source.substr(kind + kBetween.size()))};
+          .name = std::string(source.substr(kind + kBetween.size())),
+          .route = r.name,
+          .table = table,
+          .virtual_host = host.name,
+          .index = unsigned(&r - host.routes.data())};
 }
 
 std::expected<Explanation, std::string> explain(const tables::Snapshot& tables, const Question& question) {

@@ -30,16 +30,16 @@ struct Question {
 
 // The object of the configuration that caused a step.
 struct Origin {
-  std::string kind, ns, name;    // "VirtualService"; empty: none known
-  std::optional<unsigned> rule;  // AuthorizationPolicy: which of spec.rules
-  std::string host;              // Cluster: the service's host, with its subset
-  std::string route = {};        // VirtualService: the name of its route
+  std::string kind, ns, name;                 // "VirtualService"; empty: none known
+  std::optional<unsigned> rule;               // AuthorizationPolicy: which of spec.rules
+  std::string host;                           // Cluster: the service's host, with its subset
+  std::string route = {};                     // VirtualService: the name of its route
   std::string table = {}, virtual_host = {};  // and which of the tables it is
   unsigned index = 0;
 };
 
-Origin policy_origin(std::string_view rule);   // by istiod's name of a rule: "ns[shop]-policy[read]-rule[0]"
-Origin route_origin(std::string_view source);  // by istiod's metadata of a route
+Origin policy_origin(std::string_view rule);  // by istiod's name of a rule: "ns[shop]-policy[read]-rule[0]"
+Origin route_origin(const std::string& table, const tables::VirtualHost& host, const tables::Route& r);
 
 struct Step {
   std::string what;  // "listener", "chain", "path", "host", "route", "missed", "policy", "verdict", "cluster", "endpoint", "answer"

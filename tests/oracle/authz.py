@@ -65,8 +65,8 @@ class Identity:
     def __init__(self, spiffe):
         self.principal = spiffe[len("spiffe://"):] if spiffe else None
         parts = self.principal.split("/") if spiffe else []
-        self.namespace = parts[2] if len(parts) > 2 and parts[1] == "ns" else None
-        self.account = parts[4] if len(parts) > 4 and parts[3] == "sa" else None
+        whole = len(parts) == 5 and parts[1] == "ns" and parts[3] == "sa"
+        self.namespace, self.account = (parts[2], parts[4]) if whole else (None, None)
 
 
 class Mesh:

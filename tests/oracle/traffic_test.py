@@ -18,8 +18,8 @@ import product
 from generate import LABELS, NAMESPACE, Generator, Requests
 from judge import Judge
 
-# The log of tests/world.
-LOG = ("%RESPONSE_CODE%;;%RESPONSE_FLAGS%;;%RESPONSE_CODE_DETAILS%;;%BYTES_RECEIVED%;;%BYTES_SENT%;;%REQ(:METHOD)%;;%REQ(:PATH)%;;%UPSTREAM_CLUSTER%;;%UPSTREAM_HOST%;;"
+# The log of tests/world, without the path, which may have a ";;" of its own.
+LOG = ("%RESPONSE_CODE%;;%RESPONSE_FLAGS%;;%RESPONSE_CODE_DETAILS%;;%BYTES_RECEIVED%;;%BYTES_SENT%;;%REQ(:METHOD)%;;-;;%UPSTREAM_CLUSTER%;;%UPSTREAM_HOST%;;"
        "%UPSTREAM_REQUEST_ATTEMPT_COUNT%;;%UPSTREAM_TRANSPORT_FAILURE_REASON%;;%ROUTE_NAME%;;%CONNECTION_ID%;;%DURATION%\n")
 generate.SOURCES = ["10.0.0.2", "10.0.0.7", "10.0.0.9", "10.0.0.130"]  # what the client of tests/world has
 generate.BLOCKS = ["10.0.0.0/25", "10.0.0.7", "10.0.0.130/32", "10.0.0.8/29", "10.0.0.2/31", "10.0.0.0/24", "192.168.0.0/16", "2001:db8::/32"]
