@@ -178,7 +178,7 @@ int main(int argc, char** argv) {
     c->add_option("--ca-ttl-default", ca.ttl_default_s, "seconds; to who does not say")->capture_default_str();
     c->add_option("--ca-ttl-max", ca.ttl_max_s, "seconds; more is not given")->capture_default_str();
   };
-  run->add_option("--ca-dir", ca.dir, "be a CA: roots, revoked.yaml (see ctrl/plane/README.md); made with a root if it is empty");
+  run->add_option("--ca-dir", ca.dir, "be a CA: roots, revoked.yaml (docs/runbook/certificates.md); made with a root if it is empty");
   ca_common(run);
   run->add_option("--ca-token-keys", token_keys, "callers may prove themselves by tokens: a JWKS, or PEM with PUBLIC KEY blocks");
   run->add_option("--ca-token-issuer", token.issuer, "what the tokens' iss must be");
