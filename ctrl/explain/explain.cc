@@ -228,11 +228,6 @@ class Walk {
   }
 
  private:
-  Origin origin_of(const tables::Route& r) const {
-    Origin o = route_origin(r.source);
-    o.route = r.name, o.table = routes_->name, o.virtual_host = host_->name, o.index = unsigned(&r - host_->routes.data());
-    return o;
-  }
   Step& say(std::string what, std::string text, Origin origin = {}, bool decisive = true) {
     e_.steps.push_back({std::move(what), std::move(text), std::move(origin), decisive});
     return e_.steps.back();
@@ -381,12 +376,12 @@ class Walk {
     for (size_t i = 0; i < host_->routes.size(); i++) {
       const tables::Route& r = host_->routes[i];
       if (&r == route_) {
-        say("route", number(i) + words(r.match) + conditions(r.match), origin_of(r));
+        say("route", number(i) + words(r.match) + conditions(r.match), route_origin(routes_->name, *host_, r));
         return;
       }
       if (++missed <= kMissedRoutesMax && !terse_) {
         const std::string why = why_not(r.match, head_);
-        say("missed", number(i) + (why.empty() ? "only for a share of the requests" : why), origin_of(r), false);
+        say("missed", number(i) + (why.empty() ? "only for a share of the requests" : why), route_origin(routes_->name, *host_, r), false);
       }
     }
     if (missed > kMissedRoutesMax && !terse_) say("missed", std::to_string(missed - kMissedRoutesMax) + " more", {}, false);
