@@ -73,7 +73,8 @@ void CaClient::install(const std::string& key_pem, tls::IssuedCertificate issued
 
 bool CaClient::restore(const compile::Secret& certificate, const compile::Secret& roots, Now now) {
   SLUICE_ASSERT(number_ == 0);
-  auto issued = tls::check_issued({certificate.cert_chain_pem, roots.trusted_ca_pem}, certificate.private_key_pem, options_.identity, now.wall_us);
+  auto issued =
+      tls::check_issued({certificate.cert_chain_pem, roots.trusted_ca_pem}, certificate.private_key_pem, options_.identity, now.wall_us);
   if (!issued) return false;
   roots_ = roots;
   const int64_t from_us = std::min(issued->not_before_us + tls::kClockSkewS * 1'000'000, now.wall_us);

@@ -1,5 +1,5 @@
-// The gateway's side of the CA as a pure state machine: when to ask for a certificate, what to do with the answer, whom to trust. Events come
-// in by calls, requests go out by take_request() and take_watch(); no gRPC, no clock, no files. ctrl/agent/ca_transport binds it.
+// The gateway's side of the CA as a pure state machine: when to ask for a certificate, what to do with the answer, whom to trust. Events
+// come in by calls, requests go out by take_request() and take_watch(); no gRPC, no clock, no files. ctrl/agent/ca_transport binds it.
 //
 //   certificate   none --due--> asked --answer, checked--> held --half of its life (+- 1 %), or another root signs--> asked ...
 //                                 |                                                                                    |

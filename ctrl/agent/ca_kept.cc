@@ -24,7 +24,8 @@ std::string path_in(const std::string& folder) { return folder + "/ca-identity";
 std::expected<void, std::string> save_ca_kept(const std::string& folder, const CaKept& k) {
   std::string out(kFirstLine);
   const auto put = [&](const std::string& field) { out += std::to_string(field.size()) + "\n" + field; };
-  for (const std::string* f : {&k.certificate.cert_chain_pem, &k.certificate.private_key_pem, &k.roots.trusted_ca_pem, &k.roots.crl_pem}) put(*f);
+  for (const std::string* f : {&k.certificate.cert_chain_pem, &k.certificate.private_key_pem, &k.roots.trusted_ca_pem, &k.roots.crl_pem})
+    put(*f);
   put(k.roots.crl_leaf_only ? "1" : "");
   for (const std::string& i : k.roots.denied_identities) put(i);
   (void)::mkdir(folder.c_str(), 0700);

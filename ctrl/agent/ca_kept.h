@@ -1,5 +1,5 @@
-// What the CA gave, over a restart: one file, FOLDER/ca-identity, 0600, written aside and renamed. Only where the bootstrap says so (ca.keep):
-// it holds the private key. Thread: control.
+// What the CA gave, over a restart: one file, FOLDER/ca-identity, 0600, written aside and renamed. Only where the bootstrap says so
+// (ca.keep): it holds the private key. Thread: control.
 #pragma once
 #include <expected>
 #include <optional>

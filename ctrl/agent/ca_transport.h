@@ -1,7 +1,7 @@
 // Binds the CA's client to gRPC: CreateCertificate as Istio's agent calls it, and a stream of the secret ROOTCA. Thread: as GrpcTransport's
 // (ctrl/xds/grpc_transport.h): everything is the control thread's, gRPC's threads only leave events and call `wake`. Files (TLS, token) are
-// read at each call, so that what was rotated is used by the next. The token goes out as `authorization: Bearer`, over TLS or a Unix socket or
-// loopback only (the bootstrap refuses else).
+// read at each call, so that what was rotated is used by the next. The token goes out as `authorization: Bearer`, over TLS or a Unix socket
+// or loopback only (the bootstrap refuses else).
 #pragma once
 #include <functional>
 #include <memory>

@@ -91,7 +91,9 @@ std::string status_text(const AgentStatus& s) {
   if (!s.kept_error.empty()) out += "kept           NOT saved: " + s.kept_error + "\n";
   if (!s.ca.empty()) {
     const CaStatus& c = s.certificate_of_ca;
-    out += "ca             " + s.ca + ": " + (c.serial.empty() ? "NO certificate yet" : "certificate " + c.serial + ", renewed at " + utc(c.renew_at_us) + ", ends " + utc(c.not_after_us)) +
+    out += "ca             " + s.ca + ": " +
+           (c.serial.empty() ? "NO certificate yet"
+                             : "certificate " + c.serial + ", renewed at " + utc(c.renew_at_us) + ", ends " + utc(c.not_after_us)) +
            (c.watching ? ", trust is pushed" : ", trust is NOT pushed") + "\n";
     for (const std::string& e : {c.last_error, c.watch_error})
       if (!e.empty()) out += "               last: " + e + "\n";
@@ -132,10 +134,11 @@ std::string status_json(const AgentStatus& s) {
          "}";
   if (!s.ca.empty()) {
     const CaStatus& c = s.certificate_of_ca;
-    out += ",\"ca\":{\"address\":" + json_quoted(s.ca) + ",\"serial\":" + json_quoted(c.serial) + ",\"not_after_us\":" + std::to_string(c.not_after_us) +
-           ",\"renew_at_us\":" + std::to_string(c.renew_at_us) + ",\"issued\":" + std::to_string(c.issued) + ",\"failed\":" + std::to_string(c.failed) +
-           ",\"pushed\":" + std::to_string(c.pushed) + ",\"watching\":" + (c.watching ? "true" : "false") + ",\"last_error\":" + json_quoted(c.last_error) +
-           ",\"watch_error\":" + json_quoted(c.watch_error) + "}";
+    out += ",\"ca\":{\"address\":" + json_quoted(s.ca) + ",\"serial\":" + json_quoted(c.serial) +
+           ",\"not_after_us\":" + std::to_string(c.not_after_us) + ",\"renew_at_us\":" + std::to_string(c.renew_at_us) +
+           ",\"issued\":" + std::to_string(c.issued) + ",\"failed\":" + std::to_string(c.failed) +
+           ",\"pushed\":" + std::to_string(c.pushed) + ",\"watching\":" + (c.watching ? "true" : "false") +
+           ",\"last_error\":" + json_quoted(c.last_error) + ",\"watch_error\":" + json_quoted(c.watch_error) + "}";
   }
   out += ",\"types\":{";
   const char* separator = "";

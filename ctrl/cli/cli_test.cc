@@ -118,9 +118,10 @@ TEST_F(Sluicectl, CheckWritesWhatMachinesRead) {
   const std::string v = (dir / "v.yaml").string();
   EXPECT_EQ(check({.dir = v, .mesh = {}}, streams), kOk) << "a warning is no error";
   EXPECT_EQ(check({.dir = v, .mesh = {}, .warnings_as_errors = true}, streams), kFailed);
-  for (const auto& [format, begins] : {std::pair("json", "{\"objects\":1,\"errors\":[],\"warnings\":[{\"file\":"),
-                                       std::pair("sarif", "{\"$schema\":\"https://json.schemastore.org/sarif-2.1.0.json\",\"version\":\"2.1.0\""),
-                                       std::pair("github", "::warning file=")}) {
+  for (const auto& [format, begins] :
+       {std::pair("json", "{\"objects\":1,\"errors\":[],\"warnings\":[{\"file\":"),
+        std::pair("sarif", "{\"$schema\":\"https://json.schemastore.org/sarif-2.1.0.json\",\"version\":\"2.1.0\""),
+        std::pair("github", "::warning file=")}) {
     out.str(""), err.str("");
     EXPECT_EQ(check({.dir = v, .mesh = {}, .format = *format_of(format)}, streams), kOk);
     EXPECT_TRUE(out.str().starts_with(begins)) << out.str();

@@ -6,9 +6,27 @@ namespace sluice::cli {
 namespace {
 using plane::Issue, plane::Severity;
 
-const Issue kWarning{.severity = Severity::kWarning, .file = "a dir/routes.yaml", .line = 7, .column = 5, .width = 3, .message = "100% of it\nis, well: dead",
-                     .remedy = "remove it", .source_line = "é:  abc", .field = "spec.http[1]", .object = "VirtualService shop/v", .rule = "unreachable-route"};
-const Issue kError{.file = "z.yaml", .line = 2, .column = 1, .width = 4, .message = "unknown kind Gatewya", .remedy = {}, .source_line = "kind: Gatewya", .field = {}, .object = {}, .rule = {}};
+const Issue kWarning{.severity = Severity::kWarning,
+                     .file = "a dir/routes.yaml",
+                     .line = 7,
+                     .column = 5,
+                     .width = 3,
+                     .message = "100% of it\nis, well: dead",
+                     .remedy = "remove it",
+                     .source_line = "é:  abc",
+                     .field = "spec.http[1]",
+                     .object = "VirtualService shop/v",
+                     .rule = "unreachable-route"};
+const Issue kError{.file = "z.yaml",
+                   .line = 2,
+                   .column = 1,
+                   .width = 4,
+                   .message = "unknown kind Gatewya",
+                   .remedy = {},
+                   .source_line = "kind: Gatewya",
+                   .field = {},
+                   .object = {},
+                   .rule = {}};
 
 TEST(Report, ErrorsComeBeforeWarnings) {
   const std::string t = report(Format::kText, {kWarning, kError}, 2);
@@ -26,7 +44,8 @@ TEST(Report, JsonHasTwoLists) {
 TEST(Report, GithubCommandsAreEscaped) {
   EXPECT_EQ(report(Format::kGithub, {kWarning, kError}, 2),
             "::error file=z.yaml,line=2,col=1,endColumn=5,title=invalid::unknown kind Gatewya\n"
-            "::warning file=a dir/routes.yaml,line=7,col=5,endColumn=8,title=unreachable-route::100%25 of it%0Ais, well: dead; field spec.http[1] of "
+            "::warning file=a dir/routes.yaml,line=7,col=5,endColumn=8,title=unreachable-route::100%25 of it%0Ais, well: dead; field "
+            "spec.http[1] of "
             "VirtualService shop/v; remedy: remove it\n");
 }
 

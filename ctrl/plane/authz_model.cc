@@ -44,8 +44,9 @@ Json inline_header(const std::string& name, const std::string& v) {
   const bool suffix = v.starts_with('*'), prefix = !suffix && v.ends_with('*');
   const std::string text = quoted_regex(suffix ? v.substr(1) : prefix ? v.substr(0, v.size() - 1) : v);
   const std::string one = (suffix ? ".*" : "") + text + (prefix ? ".*" : "");
-  return Object{{"header", Object{{"name", name},
-                                  {"safeRegexMatch", Object{{"regex", "^" + one + "$|^" + one + ",.*|.*," + one + ",.*|.*," + one + "$"}}}}}};
+  return Object{
+      {"header",
+       Object{{"name", name}, {"safeRegexMatch", Object{{"regex", "^" + one + "$|^" + one + ",.*|.*," + one + ",.*|.*," + one + "$"}}}}}};
 }
 
 Json cidr(const char* field, const std::string& v) {
@@ -248,7 +249,8 @@ struct Rule {
     for (const Node& w : rule["when"].items) {
       const std::string& key = w["key"].str();
       const Node &yes = w["values"], &no = w["notValues"];
-      constexpr std::string_view kHeaders = "request.headers[", kClaims = "request.auth.claims[", kInline = "request.experimental.inline.headers[";
+      constexpr std::string_view kHeaders = "request.headers[", kClaims = "request.auth.claims[",
+                                 kInline = "request.experimental.inline.headers[";
       const auto inner = [&](std::string_view head) { return key.substr(head.size(), key.size() - head.size() - 1); };
       const auto claim_list = [&](std::vector<std::string> path) {
         g.add(yes, no, true, [&](const std::vector<std::string>& list) { return claims(path, list); });

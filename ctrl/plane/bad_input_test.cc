@@ -113,7 +113,9 @@ TEST_F(BadInput, TenThousandErrorsAreAllSaidInTime) {
   EXPECT_EQ(errors_in(l.issues), 10'000u);
   EXPECT_EQ(l.issues[9'999].field, "spec.selektor");
   // And of one object.
-  text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec:\n  hosts: [a.example.com]\n  http:\n";
+  text =
+      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec:\n  hosts: [a.example.com]\n  "
+      "http:\n";
   for (int i = 0; i < 10'000; i++) text += "  - rout: [{destination: {host: web}}]\n";
   write("many.yaml", text);
   l = load();
@@ -126,8 +128,9 @@ TEST_F(BadInput, TenThousandErrorsAreAllSaidInTime) {
 TEST_F(BadInput, TenThousandReferencesThatLeadNowhereAreAllSaidInTime) {
   std::string text;
   for (int i = 0; i < 10'000; i++)
-    text += "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v" + std::to_string(i) + ", namespace: shop}\nspec:\n  hosts: [h" +
-            std::to_string(i) + ".example.com]\n  gateways: [good]\n  http: [{route: [{destination: {host: s" + std::to_string(i) + ".example.com}}]}]\n---\n";
+    text += "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v" + std::to_string(i) +
+            ", namespace: shop}\nspec:\n  hosts: [h" + std::to_string(i) +
+            ".example.com]\n  gateways: [good]\n  http: [{route: [{destination: {host: s" + std::to_string(i) + ".example.com}}]}]\n---\n";
   write("many.yaml", text);
   const std::clock_t began = std::clock();  // of this process: the machine may be busy
   const Loaded l = load();

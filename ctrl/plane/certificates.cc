@@ -86,8 +86,8 @@ struct CertificateCheck {
     if (!all) return out.add(c, at, "bad-certificate", what + " " + all.error(), "PEM, one or more certificates");
     const auto good = [&](const tls::PemCertificate& x) { return x.not_before_us <= now_us && now_us <= x.not_after_us; };
     if (std::ranges::none_of(*all, good))
-      out.add(c, at, "expired-certificate", what + ": none of its roots is valid now; the first ended at " + time_text((*all)[0].not_after_us),
-              "renew it");
+      out.add(c, at, "expired-certificate",
+              what + ": none of its roots is valid now; the first ended at " + time_text((*all)[0].not_after_us), "renew it");
   }
   void names(const Config& c, const Node& at, const std::string& host, const std::string& what, const std::string& pem) {
     const auto all = tls::pem_certificates(pem);
@@ -131,8 +131,8 @@ struct CertificateCheck {
     return at == secrets.end() ? nullptr : at->second;
   }
   // The certificate of a Secret by its name: the directory's, else that of secrets.dir.
-  std::optional<std::string> by_name(const Config& c, const Node& at, const std::string& ns, const std::string& name, const Config* in_world,
-                                     std::string& what) {
+  std::optional<std::string> by_name(const Config& c, const Node& at, const std::string& ns, const std::string& name,
+                                     const Config* in_world, std::string& what) {
     if (in_world != nullptr) {
       what = "the certificate of Secret " + in_world->ns + "/" + in_world->name;
       const std::string pem = certificate_in(*in_world);
@@ -166,7 +166,8 @@ struct CertificateCheck {
         if (const auto pem = by_name(g, *n, g.ns, n->str(), found, what)) hosts(g, s, what, *pem);
         if (found != nullptr)
           if (const auto wrong = certificate_error(*found))
-            out.add(g, *n, "bad-certificate", "Secret " + found->ns + "/" + found->name + ": " + *wrong, "a Secret of type kubernetes.io/tls");
+            out.add(g, *n, "bad-certificate", "Secret " + found->ns + "/" + found->name + ": " + *wrong,
+                    "a Secret of type kubernetes.io/tls");
       }
       if (!names_of_secrets.empty()) continue;
       if (tls["serverCertificate"]) pair(g, s, tls, "serverCertificate", "privateKey");
@@ -203,7 +204,8 @@ struct CertificateCheck {
 
 void check_certificates(const Known& k, Warnings& out) {
   using namespace std::chrono;
-  const int64_t now = k.options.now_us != 0 ? k.options.now_us : duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
+  const int64_t now =
+      k.options.now_us != 0 ? k.options.now_us : duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
   CertificateCheck check{.k = k, .out = out, .now_us = now};
   for (const Config* s : k.world.of_kind("Secret")) {
     check.secrets[s->ns + "/" + s->name] = s;

@@ -29,8 +29,8 @@ struct Certificates : testing::Test {
     for (const char* n : {"a", "other"}) {
       const std::string at = (dir / n).string();
       const std::string command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=" + std::string(n) +
-                                  " -addext 'subjectAltName=DNS:a.example.com,DNS:*.b.example.com' -days 10 -keyout " + at + ".key -out " + at +
-                                  ".crt 2>/dev/null";
+                                  " -addext 'subjectAltName=DNS:a.example.com,DNS:*.b.example.com' -days 10 -keyout " + at + ".key -out " +
+                                  at + ".crt 2>/dev/null";
       ASSERT_EQ(std::system(command.c_str()), 0);
     }
     fs::copy(dir / "a.crt", dir / "secrets/shop/edge-tls/tls.crt");
@@ -50,8 +50,10 @@ struct Certificates : testing::Test {
     return out;
   }
   static std::string gateway(const std::string& tls, const std::string& hosts = "a.example.com, x.b.example.com, '*.b.example.com'") {
-    return "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  selector: {a: b}\n  servers:\n"
-           "  - {port: {number: 443, name: https, protocol: HTTPS}, hosts: [" + hosts + "], tls: " + tls + "}\n---\n";
+    return "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  selector: {a: b}\n  "
+           "servers:\n"
+           "  - {port: {number: 443, name: https, protocol: HTTPS}, hosts: [" +
+           hosts + "], tls: " + tls + "}\n---\n";
   }
   static std::string files(const std::string& key = "a") {
     return "{mode: SIMPLE, serverCertificate: " + (dir / "a.crt").string() + ", privateKey: " + (dir / key).string() + ".key}";
@@ -63,8 +65,9 @@ struct Certificates : testing::Test {
       for (std::string l; std::getline(lines, l);) out += "    " + l + "\n";
       return out;
     };
-    return "apiVersion: v1\nkind: Secret\nmetadata: {name: " + name + ", namespace: shop}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: " +
-           block(slurp(dir / "a.crt")) + "  tls.key: " + block(slurp(dir / "a.key")) + "---\n";
+    return "apiVersion: v1\nkind: Secret\nmetadata: {name: " + name +
+           ", namespace: shop}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: " + block(slurp(dir / "a.crt")) +
+           "  tls.key: " + block(slurp(dir / "a.key")) + "---\n";
   }
 };
 
@@ -76,10 +79,14 @@ TEST_F(Certificates, FilesThatAGatewayNames) {
             "certificate-for-other-host spec.servers[0].hosts[0]\ncertificate-for-other-host spec.servers[0].hosts[1]\n"
             "certificate-for-other-host spec.servers[0].hosts[2]\n");
   EXPECT_EQ(rules_of(gateway(files("other"))), "bad-certificate spec.servers[0].tls.privateKey\n");
-  EXPECT_EQ(rules_of(gateway("{mode: SIMPLE, serverCertificate: /no/such/file, privateKey: /no/such/key}"), 11), "") << "it may be on the gateway";
-  EXPECT_EQ(rules_of(gateway("{mode: MUTUAL, serverCertificate: /no/such/file, privateKey: /no/such/key, caCertificates: " + (dir / "a.crt").string() + "}"), 11),
+  EXPECT_EQ(rules_of(gateway("{mode: SIMPLE, serverCertificate: /no/such/file, privateKey: /no/such/key}"), 11), "")
+      << "it may be on the gateway";
+  EXPECT_EQ(rules_of(gateway("{mode: MUTUAL, serverCertificate: /no/such/file, privateKey: /no/such/key, caCertificates: " +
+                             (dir / "a.crt").string() + "}"),
+                     11),
             "expired-certificate spec.servers[0].tls.caCertificates\n");
-  EXPECT_EQ(rules_of(gateway("{mode: SIMPLE, serverCertificate: " + (dir / "a.key").string() + ", privateKey: " + (dir / "a.key").string() + "}")),
+  EXPECT_EQ(rules_of(gateway("{mode: SIMPLE, serverCertificate: " + (dir / "a.key").string() + ", privateKey: " + (dir / "a.key").string() +
+                             "}")),
             "bad-certificate spec.servers[0].tls.serverCertificate\n");
 }
 
@@ -87,7 +94,8 @@ TEST_F(Certificates, SecretsOfTheDirectory) {
   const std::string named = gateway("{mode: SIMPLE, credentialName: edge-tls}");
   EXPECT_EQ(rules_of(secret() + named), "");
   EXPECT_EQ(rules_of(secret() + named, 11), "expired-certificate stringData.tls.crt\n");
-  EXPECT_EQ(rules_of(secret() + gateway("{mode: SIMPLE, credentialName: edge-tls}", "c.example.com")), "certificate-for-other-host spec.servers[0].hosts[0]\n");
+  EXPECT_EQ(rules_of(secret() + gateway("{mode: SIMPLE, credentialName: edge-tls}", "c.example.com")),
+            "certificate-for-other-host spec.servers[0].hosts[0]\n");
   const std::string kubernetes =
       "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: k, namespace: shop}\nspec:\n  gatewayClassName: istio\n"
       "  listeners: [{name: l, port: 443, protocol: HTTPS, hostname: c.example.com, tls: {certificateRefs: [{name: edge-tls}]}}]\n";
@@ -97,7 +105,8 @@ TEST_F(Certificates, SecretsOfTheDirectory) {
 TEST_F(Certificates, SecretsOfAFolderThatWasNamed) {
   const std::string secrets = (dir / "secrets").string();
   EXPECT_EQ(rules_of(gateway("{mode: SIMPLE, credentialName: edge-tls}"), 0, secrets), "");
-  EXPECT_EQ(rules_of(gateway("{mode: SIMPLE, credentialName: edge-tls}"), 11, secrets), "expired-certificate spec.servers[0].tls.credentialName\n");
+  EXPECT_EQ(rules_of(gateway("{mode: SIMPLE, credentialName: edge-tls}"), 11, secrets),
+            "expired-certificate spec.servers[0].tls.credentialName\n");
   EXPECT_EQ(rules_of(gateway("{mode: SIMPLE, credentialName: none}"), 0, secrets), "unknown-secret spec.servers[0].tls.credentialName\n");
   EXPECT_EQ(rules_of(gateway("{mode: SIMPLE, credentialName: none}")), "");
 }

@@ -64,7 +64,8 @@ TEST(Check, ADuplicateKeyNamesBothLines) {
 }
 
 TEST(Check, TheCaretCountsCharacters) {
-  const auto i = issues_of(kHead + "  selector: {a: b}\n  servers: [{port: {number: 80, name: \"äöü\", protocol: HTTQ}, hosts: [\"*\"]}]\n");
+  const auto i =
+      issues_of(kHead + "  selector: {a: b}\n  servers: [{port: {number: 80, name: \"äöü\", protocol: HTTQ}, hosts: [\"*\"]}]\n");
   ASSERT_FALSE(i.empty());
   EXPECT_EQ(i[0].column, 56u);
   EXPECT_NE(render(i[0]).find("\n  " + std::string(55, ' ') + "^~~~\n"), std::string::npos) << render(i[0]);
@@ -72,7 +73,8 @@ TEST(Check, TheCaretCountsCharacters) {
 
 TEST(Check, OneFieldInTwoSpellingsIsThereTwice) {
   const auto i = issues_of(
-      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: n}\nspec:\n  hosts: [a.example.com]\n  http:\n"
+      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: n}\nspec:\n  hosts: [a.example.com]\n  "
+      "http:\n"
       "  - directResponse: {status: 200}\n    direct_response: {status: 404}\n");
   ASSERT_FALSE(i.empty());
   EXPECT_EQ(i[0].message, "'directResponse' is there twice (first in line 7), spelt in two ways");

@@ -138,8 +138,10 @@ std::string impossible_path(const TextCondition& c) {
   if (c.text.find('?') != c.text.npos) return "the query is no part of the path that is compared: no path has a '?'";
   if (c.text.find('#') != c.text.npos) return "a fragment is never sent: no path has a '#'";
   for (const std::string_view dots : {"/./", "/../"})
-    if (c.text.find(dots) != c.text.npos) return "dot segments are resolved before paths are compared: no path has '" + std::string(dots) + "'";
-  if (c.op == Op::kExact && (c.text.ends_with("/.") || c.text.ends_with("/.."))) return "dot segments are resolved before paths are compared";
+    if (c.text.find(dots) != c.text.npos)
+      return "dot segments are resolved before paths are compared: no path has '" + std::string(dots) + "'";
+  if (c.op == Op::kExact && (c.text.ends_with("/.") || c.text.ends_with("/..")))
+    return "dot segments are resolved before paths are compared";
   return {};
 }
 

@@ -15,7 +15,7 @@ struct TextCondition {
   enum class Op : uint8_t { kAny, kExact, kPrefix, kSuffix, kRegex };  // kAny: some text is there
   Op op = Op::kAny;
   std::string text = {};
-  bool ignore_case = false;                        // never of a kRegex
+  bool ignore_case = false;                         // never of a kRegex
   std::shared_ptr<const re2::RE2> regex = nullptr;  // of kRegex; the whole text must match
   std::string low = {}, high = {};                  // of kRegex: what it matches lies between; low > high: not known
   static TextCondition of(Op op, std::string text, bool ignore_case = false);

@@ -85,6 +85,7 @@ struct Directory::Part {
 struct Directory::Parts {
   std::vector<std::shared_ptr<const Part>> parts;
   std::vector<Issue> issues;  // of the file itself
+  bool any_issues = false;    // of its parts
 };
 
 Directory::Directory(fs::path dir, fs::path mesh_file) : dir_(std::move(dir)), mesh_file_(std::move(mesh_file)) {}
@@ -101,6 +102,7 @@ std::shared_ptr<const Directory::Parts> Directory::parse(std::string shown, std:
     std::string piece = text.substr(cuts[i].first, end - cuts[i].first);
     if (const auto same = known.find(piece); same != known.end() && same->second->source->first_line == cuts[i].second) {
       nodes += same->second->nodes;
+      out->any_issues |= !same->second->issues.empty();
       out->parts.push_back(same->second);
       continue;
     }
@@ -123,6 +125,7 @@ std::shared_ptr<const Directory::Parts> Directory::parse(std::string shown, std:
       part->configs.push_back(c);
     }
     part->nodes = nodes - nodes_before;
+    out->any_issues |= !part->issues.empty();
     out->parts.push_back(std::move(part));
   }
   return out;
@@ -259,6 +262,7 @@ Loaded Directory::finish() {
     if (known.parts == nullptr) continue;
     owners.push_back(known.parts);
     add(known.parts->issues);
+    if (!known.parts->any_issues) continue;
     for (const auto& p : known.parts->parts) add(p->issues);
   }
   const auto moved = [](const Config* c) { return c->kind != "ServiceEntry"; };  // places that the derived ones tell

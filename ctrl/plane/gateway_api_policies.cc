@@ -33,7 +33,9 @@ struct Policy {
   GatewayApi& out;
   const Node& spec() const { return object.spec(); }
   const Node& validation() const { return spec()["validation"]; }
-  void warn(const Node& at, const std::string& message) const { out.warnings.push_back(issue_at(at, message, "see the object's conditions (sluicectl status)", Severity::kWarning)); }
+  void warn(const Node& at, const std::string& message) const {
+    out.warnings.push_back(issue_at(at, message, "see the object's conditions (sluicectl status)", Severity::kWarning));
+  }
 
   // The secret that verifies the backend, "" for the system's roots; a root that is not there is "invalid://": nothing gets through.
   std::string credential(Conditions& c) const {

@@ -11,7 +11,7 @@ namespace sluice::plane {
 
 struct Source {
   std::string file, text;
-  uint32_t first_line = 1;  // of `text` in the file
+  uint32_t first_line = 1;           // of `text` in the file
   std::vector<uint32_t> lines = {};  // where each begins, in a long text; else they are counted
 };
 void index_lines(Source& s);
@@ -26,9 +26,9 @@ struct Issue {
   std::string file;
   uint32_t line = 1, column = 1, width = 1;  // from 1; width of what the caret underlines, in bytes
   std::string message, remedy;
-  std::string source_line;  // the text of `line`, "" where there is none
-  std::string field, object;  // "spec.servers[0].port.name" of "Gateway shop/edge"; "" where there is none
-  std::string rule;           // what kind of mistake, for machines: "unreachable-route"
+  std::string source_line;     // the text of `line`, "" where there is none
+  std::string field, object;   // "spec.servers[0].port.name" of "Gateway shop/edge"; "" where there is none
+  std::string rule;            // what kind of mistake, for machines: "unreachable-route"
   const Node* node = nullptr;  // only until name_fields; never followed
 
   std::string place() const { return file + ":" + std::to_string(line) + ":" + std::to_string(column); }

@@ -152,7 +152,8 @@ Known::Known(const World& w, const CheckOptions& o) : world(w), options(o) {
   for (const Config* c : w.of_kind("EnvoyFilter"))
     for (const Node& p : c->spec()["configPatches"].items) {
       const std::string& to = p["applyTo"].str();
-      routes_patched |= to == "VIRTUAL_HOST" || to == "HTTP_ROUTE" || to == "ROUTE_CONFIGURATION" || to == "LISTENER" || to == "FILTER_CHAIN";
+      routes_patched |=
+          to == "VIRTUAL_HOST" || to == "HTTP_ROUTE" || to == "ROUTE_CONFIGURATION" || to == "LISTENER" || to == "FILTER_CHAIN";
     }
 }
 

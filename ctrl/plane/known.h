@@ -67,7 +67,7 @@ struct Known {
   std::unordered_map<std::string, std::vector<Labels>> workloads;  // by namespace: of WorkloadEntries
   std::unordered_map<std::string, std::set<Labels>> endpoints;     // by namespace: of ServiceEntries' own
   std::unordered_map<std::string, std::set<Labels>> selected;      // by namespace: that Services select by
-  bool routes_patched = false;  // an EnvoyFilter may add hosts and routes that nothing here knows
+  bool routes_patched = false;                                     // an EnvoyFilter may add hosts and routes that nothing here knows
 
   std::string nearest_of(const std::string& word, const auto& names) const {
     if (nearest_left == 0) return {};
@@ -88,8 +88,8 @@ bool names_mesh(const Config& virtual_service);
 // The Gateways whose workloads a policy may select: all that nothing rules out, and of them those that it surely selects.
 struct Selection {
   std::vector<const KnownGateway*> possible, sure;
-  bool others = false;    // it selects workloads of the directory that are no gateways
-  bool selected = true;   // false: nothing that the directory knows
+  bool others = false;   // it selects workloads of the directory that are no gateways
+  bool selected = true;  // false: nothing that the directory knows
 };
 Selection selection_of(const Known& k, const Config& policy);
 const Node& selector_of(const Config& policy);  // the labels, null: none
@@ -108,11 +108,11 @@ class Warnings {
 };
 
 // The parts, one file each.
-void check_destinations(const Known& k, Warnings& out);   // references.cc: gateways, services, subsets, ports, delegates that are not there
-void check_hosts(const Known& k, Warnings& out);          // served.cc: hosts that no Gateway serves, routes of the wrong kind, servers that give way
-void check_reach(const Known& k, Warnings& out);          // reach.cc: routes that another one shadows, matches that nothing meets
-void check_selectors(const Known& k, Warnings& out);      // selectors.cc: selectors that match nothing
-void check_policies(const Known& k, Warnings& out);       // policies.cc: paths, hosts and ports that no route has; HTTP on TCP ports
-void check_certificates(const Known& k, Warnings& out);   // certificates.cc: ended, not begun, for other hosts, without their key
+void check_destinations(const Known& k, Warnings& out);  // references.cc: gateways, services, subsets, ports, delegates that are not there
+void check_hosts(const Known& k, Warnings& out);  // served.cc: hosts that no Gateway serves, wrong kinds of routes, servers that give way
+void check_reach(const Known& k, Warnings& out);  // reach.cc: routes that another one shadows, matches that nothing meets
+void check_selectors(const Known& k, Warnings& out);     // selectors.cc: selectors that match nothing
+void check_policies(const Known& k, Warnings& out);      // policies.cc: paths, hosts and ports that no route has; HTTP on TCP ports
+void check_certificates(const Known& k, Warnings& out);  // certificates.cc: ended, not begun, for other hosts, without their key
 
 }  // namespace sluice::plane

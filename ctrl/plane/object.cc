@@ -62,8 +62,9 @@ std::shared_ptr<Config> read_istio(Node&& document, std::vector<Issue>& issues) 
   const Node& metadata = document["metadata"];
   c.name = metadata["name"].str();
   c.ns = metadata["namespace"].null() ? "default" : metadata["namespace"].str();
-  if (c.name.empty()) issues.push_back(issue_at(metadata.null() ? document : metadata, c.kind + " without metadata.name",
-                              "add metadata: {name: ..., namespace: ...}"));
+  if (c.name.empty())
+    issues.push_back(
+        issue_at(metadata.null() ? document : metadata, c.kind + " without metadata.name", "add metadata: {name: ..., namespace: ...}"));
   const size_t before = issues.size();
   for (size_t i = 0; i < document.keys.size(); i++)
     if (document.keys[i].text == "spec") check_schema(document.items[i], c.kind, "spec", issues);

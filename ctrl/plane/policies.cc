@@ -131,7 +131,15 @@ struct Served {
 };
 
 Served served_by(const Known& k, const Config& policy) {
-  Served s{.selection = selection_of(k, policy), .hosts = {}, .http = {}, .tcp = {}, .all = {}, .sure_http = {}, .sure_tcp = {}, .paths = {}, .by_host = {}};
+  Served s{.selection = selection_of(k, policy),
+           .hosts = {},
+           .http = {},
+           .tcp = {},
+           .all = {},
+           .sure_http = {},
+           .sure_tcp = {},
+           .paths = {},
+           .by_host = {}};
   std::set<const Config*> seen;
   for (const KnownGateway* g : s.selection.possible) {
     for (size_t i = 0; i < kServes; i++) {
@@ -191,7 +199,8 @@ struct PolicyCheck {
     for (const Node& p : op[field].items) {
       const TextCondition value = value_of(p.str(), true);
       if (const std::string why = impossible_path(value); !why.empty()) {
-        out.add(c, p, "unreachable-policy", "this value never matches: " + why, "write the path as it is after normalization, with / in front");
+        out.add(c, p, "unreachable-policy", "this value never matches: " + why,
+                "write the path as it is after normalization, with / in front");
         continue;
       }
       if (!s.routes_known || s.http.empty()) continue;
@@ -223,8 +232,8 @@ struct PolicyCheck {
     const Node* field = http_field(rule, op);
     if (field == nullptr || s.sure_tcp.empty()) return;
     const std::string action = c.spec()["action"].null() ? "ALLOW" : c.spec()["action"].str();
-    const std::string then = action == "ALLOW" ? "the rule allows nothing there"
-                             : action == "DENY" ? "the rule denies there whatever else of it matches"
+    const std::string then = action == "ALLOW"    ? "the rule allows nothing there"
+                             : action == "DENY"   ? "the rule denies there whatever else of it matches"
                              : action == "CUSTOM" ? "the rule asks the provider there whatever else of it matches"
                                                   : "the rule is looked at without it there";
     std::set<uint32_t> named;
@@ -238,8 +247,10 @@ struct PolicyCheck {
     if (tcp.empty()) return;
     const bool narrow = action == "ALLOW" || action == "AUDIT";
     if (named.empty() && narrow && !s.sure_http.empty()) return;  // it is for the HTTP ports
-    out.add(c, *field, "http-on-tcp", field->str() + " is of HTTP, and port " + list_of(tcp) + " of " + s.selection.sure[0]->name + " carries TCP: " + then,
-            s.sure_http.empty() ? "use ports, principals, namespaces, ipBlocks or connection.sni" : "add ports: [" + list_of(s.sure_http) + "]");
+    out.add(c, *field, "http-on-tcp",
+            field->str() + " is of HTTP, and port " + list_of(tcp) + " of " + s.selection.sure[0]->name + " carries TCP: " + then,
+            s.sure_http.empty() ? "use ports, principals, namespaces, ipBlocks or connection.sni"
+                                : "add ports: [" + list_of(s.sure_http) + "]");
   }
 
   void check() const {
@@ -267,7 +278,8 @@ void check_policies(const Known& k, Warnings& out) {
     const Selection s = selection_of(k, *c);
     const bool http = std::ranges::any_of(s.possible, [](const KnownGateway* g) { return g->serves_any(Serves::kHttp); });
     if (!s.sure.empty() && !http && !s.others)
-      out.add(*c, c->at(), "http-on-tcp", "no server of Gateway " + s.sure[0]->name + " sees HTTP: no token is ever looked at", "it is for HTTP and HTTPS servers");
+      out.add(*c, c->at(), "http-on-tcp", "no server of Gateway " + s.sure[0]->name + " sees HTTP: no token is ever looked at",
+              "it is for HTTP and HTTPS servers");
   }
   std::map<std::tuple<std::string, Labels, std::string>, Served> known;
   for (const Config* c : k.world.of_kind("AuthorizationPolicy")) {

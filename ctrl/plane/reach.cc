@@ -54,7 +54,8 @@ Match match_of(const Node& m, const Config& c) {
       if (TextCondition t = text_of(m[f]); t.op != Op::kAny && !(t.op == Op::kPrefix && t.text.empty())) add(f, std::move(t));
   for (const auto& [map, negated] : {std::pair("headers", false), std::pair("withoutHeaders", true)})
     for (size_t i = 0; i < m[map].keys.size(); i++) add(header_field(m[map].keys[i].text), text_of(m[map].items[i]), negated);
-  for (size_t i = 0; i < m["queryParams"].keys.size(); i++) add("query " + m["queryParams"].keys[i].text, text_of(m["queryParams"].items[i]));
+  for (size_t i = 0; i < m["queryParams"].keys.size(); i++)
+    add("query " + m["queryParams"].keys[i].text, text_of(m["queryParams"].items[i]));
   if (m["port"]) add("port", TextCondition::of(Op::kExact, m["port"].str()));
   for (size_t i = 0; i < m["sourceLabels"].keys.size(); i++)
     add("label " + m["sourceLabels"].keys[i].text, TextCondition::of(Op::kExact, m["sourceLabels"].items[i].text));
@@ -77,10 +78,9 @@ bool implies(const Match& narrow, const Condition& wide) {
   });
 }
 bool implies(const Match& narrow, const Match& wide) {
-  if (!wide.gateways.empty() &&
-      (narrow.gateways.empty() || !std::ranges::all_of(narrow.gateways, [&](const std::string& g) {
-         return std::ranges::find(wide.gateways, g) != wide.gateways.end();
-       })))
+  if (!wide.gateways.empty() && (narrow.gateways.empty() || !std::ranges::all_of(narrow.gateways, [&](const std::string& g) {
+                                   return std::ranges::find(wide.gateways, g) != wide.gateways.end();
+                                 })))
     return false;
   return std::ranges::all_of(wide.conditions, [&](const Condition& w) { return implies(narrow, w); });
 }
@@ -207,8 +207,8 @@ void check_list(const Known& k, const Config& c, const std::vector<Routes>& rout
       const_cast<Routes&>(r).dead = true;
     } else {
       for (const auto& [m, by] : taken)
-        out.add(c, *m->at, "unreachable-route",
-                "this match cannot be reached: one before it (" + place_of(*by->at) + ") " + all_of(*by), "remove it, or move it forward");
+        out.add(c, *m->at, "unreachable-route", "this match cannot be reached: one before it (" + place_of(*by->at) + ") " + all_of(*by),
+                "remove it, or move it forward");
     }
     for (const Match* m : r.matches) earlier.add(*m);
   }
@@ -217,7 +217,8 @@ void check_list(const Known& k, const Config& c, const std::vector<Routes>& rout
 
 Routes routes_of(const Known& k, const Config& c, const Node& route, const Node& shown, Lists& lists, Warnings* out) {
   Routes r{.node = &shown, .matches = {}};
-  if (route["match"].items.empty()) r.matches.push_back(&lists.matches.emplace_back(Match{.conditions = {}, .gateways = {}, .at = &shown, .of = &c}));
+  if (route["match"].items.empty())
+    r.matches.push_back(&lists.matches.emplace_back(Match{.conditions = {}, .gateways = {}, .at = &shown, .of = &c}));
   size_t never = 0;
   for (const Node& m : route["match"].items) {
     Match x = match_of(m, c);
@@ -262,7 +263,8 @@ void check_l4(const Known& k, const Config& c, Lists& lists, Warnings& out) {
   std::vector<Routes> tcp;
   for (const Node& r : c.spec()["tcp"].items) {
     Routes x{.node = &r, .matches = {}};
-    if (r["match"].items.empty()) x.matches.push_back(&lists.matches.emplace_back(Match{.conditions = {}, .gateways = {}, .at = &r, .of = &c}));
+    if (r["match"].items.empty())
+      x.matches.push_back(&lists.matches.emplace_back(Match{.conditions = {}, .gateways = {}, .at = &r, .of = &c}));
     for (const Node& m : r["match"].items) {
       Match one = l4_match_of(m, c);
       if (auto [why, at] = impossible(m, one, c, k); !why.empty())
@@ -319,7 +321,8 @@ void check_together(const Known& k, std::map<const Config*, Lists>& lists, Warni
       const auto taken = [&](const Match* m) {
         return std::ranges::all_of(pairs->second, [&](const Pair& p) {
           const auto at = earlier.find(p);
-          const Match* t = at == earlier.end() ? nullptr : at->second.taker(*m, [&](const Match& e) { return m->catch_all() || !e.catch_all(); });
+          const Match* t =
+              at == earlier.end() ? nullptr : at->second.taker(*m, [&](const Match& e) { return m->catch_all() || !e.catch_all(); });
           if (t != nullptr) by = t;
           return t != nullptr;
         });

@@ -101,7 +101,8 @@ void check_rule(const Known& k, const Config& c, Warnings& out) {
   const std::string host = full_host(s["host"].str(), c.ns);
   if (host.starts_with('*')) {
     const bool any = std::ranges::any_of(k.services, [&](const auto& x) { return host_within(x.first, host); });
-    if (!any) out.add(c, s["host"], "unknown-service", "no service has a host within " + host + ": this rule has no effect", "see spec.host");
+    if (!any)
+      out.add(c, s["host"], "unknown-service", "no service has a host within " + host + ": this rule has no effect", "see spec.host");
     return;
   }
   const auto service = k.services.find(host);

@@ -246,7 +246,9 @@ void check_patches(Loaded& l) {
     for (const Node& p : c->spec()["configPatches"].items) {
       const Node& value = p["patch"]["value"];
       const std::string wrong = wrong_value({p["applyTo"].str(), p["patch"]["operation"].str(), {}, json_of(value)});
-      if (!wrong.empty()) l.issues.push_back(issue_at(value, "the value is no " + p["applyTo"].str() + ": " + wrong, "compare with Envoy's reference of that type"));
+      if (!wrong.empty())
+        l.issues.push_back(
+            issue_at(value, "the value is no " + p["applyTo"].str() + ": " + wrong, "compare with Envoy's reference of that type"));
     }
     name_fields(c->document, std::span(l.issues).subspan(before), "invalid");
   }

@@ -10,7 +10,8 @@ void check_gateway(Checker& c, const Config& g) {
   if (servers.items.empty()) return c.refuse(g.at(), "a gateway must have at least one server", "add spec.servers");
   std::set<std::string> names;
   for (const Node& v : g.spec()["selector"].items)
-    if (v.str().find('*') != std::string::npos) c.warn(v, "labels are compared as they stand: '*' is no wildcard here", "write the whole value, or leave the label out");
+    if (v.str().find('*') != std::string::npos)
+      c.warn(v, "labels are compared as they stand: '*' is no wildcard here", "write the whole value, or leave the label out");
   if (g.spec()["selector"].null()) c.warn(g.at(), "without a selector this Gateway is served by every gateway", "add spec.selector");
   for (const Node& s : servers.items) {
     const Node &port = s["port"], &tls = s["tls"];
@@ -33,9 +34,11 @@ void check_gateway(Checker& c, const Config& g) {
       const size_t slash = text.find('/');
       const std::string ns = slash == std::string::npos ? "*" : text.substr(0, slash), name = text.substr(slash + 1);
       if (!valid_host(name)) c.refuse(h, "'" + text + "' is no host name", "for example shop.example.com, *.example.com, *, or ns/host");
-      if (ns != "*" && ns != "." && !valid_label(ns)) c.refuse(h, "'" + ns + "' is no namespace", "before the / stands a namespace, . or *");
+      if (ns != "*" && ns != "." && !valid_label(ns))
+        c.refuse(h, "'" + ns + "' is no namespace", "before the / stands a namespace, . or *");
     }
-    if (s["bind"] && !valid_ip(s["bind"].str())) c.refuse(s["bind"], "'" + s["bind"].str() + "' is no IP address", "for example 10.0.0.1, or leave it out");
+    if (s["bind"] && !valid_ip(s["bind"].str()))
+      c.refuse(s["bind"], "'" + s["bind"].str() + "' is no IP address", "for example 10.0.0.1, or leave it out");
     const bool needs_tls = protocol == "HTTPS" || protocol == "TLS";
     if (needs_tls && tls.null())
       c.refuse(s, "a server of protocol " + protocol + " needs tls settings",
@@ -44,7 +47,8 @@ void check_gateway(Checker& c, const Config& g) {
       c.refuse(tls, "a plain " + protocol + " server cannot have tls settings",
                "only httpsRedirect is possible; for TLS the protocol is HTTPS");
     if (!needs_tls || tls.null()) continue;
-    if (tls["httpsRedirect"].boolean()) c.refuse(tls["httpsRedirect"], "httpsRedirect is for plain HTTP servers", "put it into the server of port 80");
+    if (tls["httpsRedirect"].boolean())
+      c.refuse(tls["httpsRedirect"], "httpsRedirect is for plain HTTP servers", "put it into the server of port 80");
     const std::string mode = tls["mode"].str();
     const bool credential = tls["credentialName"] || !tls["credentialNames"].items.empty();
     if (credential)

@@ -8,9 +8,10 @@ namespace sluice::plane {
 namespace {
 
 void check_destination(Checker& c, const Node& d) {
-  if (!valid_host(d["host"].str())) c.refuse(d["host"], "'" + d["host"].str() + "' is no host name", "for example web.shop.svc.cluster.local");
-  if (d["subset"] && !valid_label(d["subset"].str())) c.refuse(d["subset"], "'" + d["subset"].str() + "' is no subset name",
-                                                            "letters, digits and '-' within, for example v1");
+  if (!valid_host(d["host"].str()))
+    c.refuse(d["host"], "'" + d["host"].str() + "' is no host name", "for example web.shop.svc.cluster.local");
+  if (d["subset"] && !valid_label(d["subset"].str()))
+    c.refuse(d["subset"], "'" + d["subset"].str() + "' is no subset name", "letters, digits and '-' within, for example v1");
 }
 
 void check_weights(Checker& c, const Node& routes) {
@@ -50,7 +51,9 @@ void check_match(Checker& c, const Node& m) {
     if (m[f]) check_regex(c, m[f], f);
   if (m["uri"]["prefix"] && m["uri"]["prefix"].str().empty())
     c.warn(m["uri"]["prefix"], "an empty prefix takes every path", "write prefix: / where that is meant");
-  const auto cased = [](const std::string& s, int (*other)(int)) { return std::ranges::any_of(s, [&](char ch) { return other(uint8_t(ch)) != 0; }); };
+  const auto cased = [](const std::string& s, int (*other)(int)) {
+    return std::ranges::any_of(s, [&](char ch) { return other(uint8_t(ch)) != 0; });
+  };
   for (const char* op : {"exact", "prefix"}) {
     if (const Node& v = m["method"][op]; cased(v.str(), std::islower))
       c.warn(v, "methods are compared with their case: '" + v.str() + "' is not '" + upper(v.str()) + "'", "write " + upper(v.str()));
@@ -102,25 +105,29 @@ void check_retries(Checker& c, const Node& r) {
 
 void check_http_route(Checker& c, const Node& r, bool delegate) {
   const int actions = !r["route"].items.empty() + !r["redirect"].null() + !r["directResponse"].null() + !r["delegate"].null();
-  if (actions == 0) c.refuse(r, "a route needs one of route, redirect, directResponse and delegate",
-                              "add route: [{destination: {host: ...}}]");
-  if (actions > 1) c.refuse(r, "a route cannot have more than one of route, redirect, directResponse and delegate", "keep one, or make two routes");
+  if (actions == 0)
+    c.refuse(r, "a route needs one of route, redirect, directResponse and delegate", "add route: [{destination: {host: ...}}]");
+  if (actions > 1)
+    c.refuse(r, "a route cannot have more than one of route, redirect, directResponse and delegate", "keep one, or make two routes");
   if (delegate && r["delegate"]) c.refuse(r["delegate"], "a delegate cannot delegate again", "let the root delegate to both");
   if (r["delegate"])
     for (const Node& m : r["match"].items)
-      if (m["uri"]["regex"]) c.refuse(m["uri"]["regex"], "a route that delegates cannot match by regex", "use prefix or exact, and the regex in the delegate");
+      if (m["uri"]["regex"])
+        c.refuse(m["uri"]["regex"], "a route that delegates cannot match by regex", "use prefix or exact, and the regex in the delegate");
   for (const Node& m : r["match"].items) check_match(c, m);
   check_weights(c, r["route"]);
   for (const Node& d : r["route"].items) check_headers(c, d["headers"]);
   check_headers(c, r["headers"]);
   if (r["rewrite"]["authority"])
     for (const Node& k : r["headers"]["request"]["set"].keys)
-      if (upper(k.text) == "HOST" || k.text == ":authority") c.refuse(k, "the authority is set twice: rewrite.authority sets it as well", "remove one of the two");
+      if (upper(k.text) == "HOST" || k.text == ":authority")
+        c.refuse(k, "the authority is set twice: rewrite.authority sets it as well", "remove one of the two");
   check_duration(c, r["timeout"], "timeout", r["timeout"].str() == "0s" || r["timeout"].str() == "0" ? 0 : 1'000'000);
   if (r["retries"]) check_retries(c, r["retries"]);
   if (const Node& d = r["redirect"]) {
     const Node& code = d["redirectCode"];
-    if (code && (code.integer() < 300 || code.integer() > 399)) c.refuse(code, "the redirect code must be 3xx", "301, 302, 303, 307 or 308");
+    if (code && (code.integer() < 300 || code.integer() > 399))
+      c.refuse(code, "the redirect code must be 3xx", "301, 302, 303, 307 or 308");
     else if (code && code.integer() != 301 && code.integer() != 302 && code.integer() != 303 && code.integer() != 307 &&
              code.integer() != 308)
       c.refuse(code, "Envoy redirects with 301, 302, 303, 307 or 308 only", "307 keeps the method, 301 is for good");
@@ -135,18 +142,21 @@ void check_http_route(Checker& c, const Node& r, bool delegate) {
     if (f["delay"] && f["delay"]["fixedDelay"].null()) c.refuse(f["delay"], "fault.delay needs fixedDelay", "add fixedDelay: 1s");
     check_duration(c, f["delay"]["fixedDelay"], "fixedDelay");
     const Node &http = f["abort"]["httpStatus"], &grpc = f["abort"]["grpcStatus"];
-    if (f["abort"] && http.null() == grpc.null()) c.refuse(f["abort"], "fault.abort needs one of httpStatus and grpcStatus", "add httpStatus: 503");
-    if (http && (http.integer() < 200 || http.integer() > 599)) c.refuse(http, "the HTTP status must be in the range 200..599", "for example 503");
+    if (f["abort"] && http.null() == grpc.null())
+      c.refuse(f["abort"], "fault.abort needs one of httpStatus and grpcStatus", "add httpStatus: 503");
+    if (http && (http.integer() < 200 || http.integer() > 599))
+      c.refuse(http, "the HTTP status must be in the range 200..599", "for example 503");
   }
   check_percent(c, r["mirrorPercentage"], "mirrorPercentage");
   for (const Node& m : r["mirrors"].items) check_percent(c, m["percentage"], "mirrors.percentage"), check_destination(c, m["destination"]);
   if (r["mirror"]) check_destination(c, r["mirror"]);
   for (const Node& o : r["corsPolicy"]["allowOrigins"].items) check_regex(c, o, "corsPolicy.allowOrigins");
-  if (const Node& w = r["rewrite"]; w["uri"] && w["uriRegexRewrite"]) c.refuse(w, "a rewrite has one of uri and uriRegexRewrite", "remove one of the two");
+  if (const Node& w = r["rewrite"]; w["uri"] && w["uriRegexRewrite"])
+    c.refuse(w, "a rewrite has one of uri and uriRegexRewrite", "remove one of the two");
   if (const Node& x = r["rewrite"]["uriRegexRewrite"]["match"]) {
     const re2::RE2 compiled(x.str(), re2::RE2::Quiet);
-    if (!compiled.ok()) c.refuse(x, "'" + x.str() + "' is no RE2 expression: " + compiled.error(),
-                                 "see https://github.com/google/re2/wiki/Syntax");
+    if (!compiled.ok())
+      c.refuse(x, "'" + x.str() + "' is no RE2 expression: " + compiled.error(), "see https://github.com/google/re2/wiki/Syntax");
   }
 }
 
@@ -157,14 +167,18 @@ void check_virtual_service(Checker& c, const Config& v) {
   const bool delegate = hosts.items.empty();
   if (delegate && !s["gateways"].items.empty())
     return c.refuse(s["gateways"], "a virtual service without hosts is a delegate and must not name gateways", "add spec.hosts");
-  if (s["http"].items.empty() && s["tls"].items.empty() && s["tcp"].items.empty()) c.refuse(v.at(), "http, tls or tcp must be there", "add spec.http");
-  if (delegate && (!s["tls"].items.empty() || !s["tcp"].items.empty())) c.refuse(v.at(), "a delegate has http routes only", "add spec.hosts, or remove tls and tcp");
+  if (s["http"].items.empty() && s["tls"].items.empty() && s["tcp"].items.empty())
+    c.refuse(v.at(), "http, tls or tcp must be there", "add spec.http");
+  if (delegate && (!s["tls"].items.empty() || !s["tcp"].items.empty()))
+    c.refuse(v.at(), "a delegate has http routes only", "add spec.hosts, or remove tls and tcp");
   for (size_t i = 0; i < hosts.items.size(); i++) {
     const Node& h = hosts.items[i];
-    if (!valid_host(h.str()) && !valid_ip(h.str())) c.refuse(h, "'" + h.str() + "' is no host name", "for example shop.example.com or *.example.com");
+    if (!valid_host(h.str()) && !valid_ip(h.str()))
+      c.refuse(h, "'" + h.str() + "' is no host name", "for example shop.example.com or *.example.com");
     for (size_t j = 0; j < i; j++) {
       const std::string& other = hosts.items[j].str();
-      if (other != h.str() && upper(other) == upper(h.str())) c.warn(h, "the host " + h.str() + " is there twice: names have no case", "remove one of the two");
+      if (other != h.str() && upper(other) == upper(h.str()))
+        c.warn(h, "the host " + h.str() + " is there twice: names have no case", "remove one of the two");
       if (other == h.str()) c.refuse(h, "the host " + h.str() + " is there twice", "remove one of the two");
       else if (host_within(h.str(), other) || host_within(other, h.str()))
         c.refuse(h, "hosts overlap: " + other + " and " + h.str(), "keep the wider one");

@@ -23,7 +23,8 @@ void check_jwks(Checker& c, const Node& jwks) {
     const auto needs = kNeeds.find(key["kty"].str());
     if (needs == kNeeds.end()) return c.refuse(jwks, "jwks: a key has the type '" + key["kty"].str() + "'", "kty is RSA, EC, OKP or oct");
     for (const char* field : needs->second)
-      if (key[field].str().empty()) return c.refuse(jwks, "jwks: a key of type " + needs->first + " has no '" + field + "'", "take the issuer's key set as it is");
+      if (key[field].str().empty())
+        return c.refuse(jwks, "jwks: a key of type " + needs->first + " has no '" + field + "'", "take the issuer's key set as it is");
   }
 }
 
@@ -32,7 +33,8 @@ void check_values(Checker& c, const Node& list, const std::string& field) {
   for (const Node& v : list.items) {
     const std::string& s = v.str();
     if (s.empty()) c.refuse(v, "an empty value is not allowed in " + field, "write a value, * for any, or remove it");
-    else if (ip && !valid_cidr(s)) c.refuse(v, s + " is no IP address and no CIDR block", "for example 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32");
+    else if (ip && !valid_cidr(s))
+      c.refuse(v, s + " is no IP address and no CIDR block", "for example 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32");
     else if (port && (s.size() > 5 || !std::ranges::all_of(s, [](char ch) { return ch >= '0' && ch <= '9'; }) || std::stoi(s) > 65535 ||
                       std::stoi(s) < 1))
       c.refuse(v, "bad port " + s, "a number in the range 1..65535");
@@ -62,14 +64,17 @@ void check_values(Checker& c, const Node& list, const std::string& field) {
 void check_authorization(Checker& c, const Config& a) {
   const Node& s = a.spec();
   const std::string action = s["action"].str();
-  if (action == "CUSTOM" && s["provider"]["name"].str().empty()) c.refuse(s["action"], "`provider.name` must not be empty", "add provider: {name: NAME}, one of MeshConfig's extensionProviders");
+  if (action == "CUSTOM" && s["provider"]["name"].str().empty())
+    c.refuse(s["action"], "`provider.name` must not be empty", "add provider: {name: NAME}, one of MeshConfig's extensionProviders");
   if (action != "CUSTOM" && s["provider"]) c.refuse(s["provider"], "a provider is for action CUSTOM", "write action: CUSTOM, or remove it");
   for (const Node& k : s["selector"]["matchLabels"].keys) {
     if (k.text.empty()) c.refuse(k, "an empty key is not supported in a selector", "write label: value");
-    if (k.text.find('*') != std::string::npos) c.refuse(k, "a wildcard is not supported in a selector", "write the whole label, or leave the selector out");
+    if (k.text.find('*') != std::string::npos)
+      c.refuse(k, "a wildcard is not supported in a selector", "write the whole label, or leave the selector out");
   }
   for (const Node& v : s["selector"]["matchLabels"].items)
-    if (v.str().find('*') != std::string::npos) c.refuse(v, "a wildcard is not supported in a selector", "write the whole value, or leave the label out");
+    if (v.str().find('*') != std::string::npos)
+      c.refuse(v, "a wildcard is not supported in a selector", "write the whole value, or leave the label out");
   if ((action == "DENY" || action == "AUDIT") && s["rules"].items.empty())
     c.refuse(s["action"], action + " without rules is meaningless: it will never be triggered",
              "add an empty rule {} to trigger it for every request");
@@ -83,8 +88,7 @@ void check_authorization(Checker& c, const Config& a) {
       for (size_t i = 0; i < src.keys.size(); i++) check_values(c, src.items[i], src.keys[i].text);
       if ((src["serviceAccounts"] || src["notServiceAccounts"]) &&
           (src["namespaces"] || src["notNamespaces"] || src["principals"] || src["notPrincipals"]))
-        c.refuse(src, "cannot set serviceAccounts with namespaces or principals",
-                 "keep one of them; a service account is NAMESPACE/NAME");
+        c.refuse(src, "cannot set serviceAccounts with namespaces or principals", "keep one of them; a service account is NAMESPACE/NAME");
     }
     for (const Node& t : r["to"].items) {
       const Node& op = t["operation"];
@@ -96,7 +100,8 @@ void check_authorization(Checker& c, const Config& a) {
       const auto bracketed = [&](std::string_view head) {
         return key.starts_with(head) && key.ends_with("]") && key.size() > head.size() + 1;
       };
-      const bool header = bracketed("request.headers[") || bracketed("request.experimental.inline.headers[") || bracketed("request.auth.claims[") ||
+      const bool header = bracketed("request.headers[") || bracketed("request.experimental.inline.headers[") ||
+                          bracketed("request.auth.claims[") ||
                           (key.starts_with("experimental.envoy.filters.") && key.ends_with("]") && key.find('[') != std::string::npos);
       if (!header && std::ranges::find(kWhenKeys, key) == std::end(kWhenKeys)) {
         const std::string near = nearest(key, {std::begin(kWhenKeys), std::end(kWhenKeys)});
@@ -107,7 +112,8 @@ void check_authorization(Checker& c, const Config& a) {
             "source.ip, remote.ip, source.namespace, source.principal, source.serviceAccount, destination.ip, destination.port or "
             "connection.sni");
       }
-      if (w["values"].items.empty() && w["notValues"].items.empty()) c.refuse(w, "at least one of values and notValues must be set", "add values: [...]");
+      if (w["values"].items.empty() && w["notValues"].items.empty())
+        c.refuse(w, "at least one of values and notValues must be set", "add values: [...]");
       for (const char* f : {"values", "notValues"}) check_values(c, w[f], key);
     }
   }
@@ -155,7 +161,9 @@ bool has_effect(const std::string& apply_to, const std::string& operation) {
 void check_envoy_filter(Checker& c, const Config& e) {
   for (const Node& p : e.spec()["configPatches"].items) {
     const Node &to = p["applyTo"], &patch = p["patch"];
-    if (to.str() == "EXTENSION_CONFIG") c.refuse(to, "EXTENSION_CONFIG is not translated yet: extension configurations are not served", "put the filter itself into the patch; see docs/limits.md");
+    if (to.str() == "EXTENSION_CONFIG")
+      c.refuse(to, "EXTENSION_CONFIG is not translated yet: extension configurations are not served",
+               "put the filter itself into the patch; see docs/limits.md");
     if (to.str() == "BOOTSTRAP") c.warn(to, "a gateway of ours takes no bootstrap from here: the patch changes nothing", "remove it");
     if (patch["operation"].null() || patch["operation"].str() == "INVALID")
       c.refuse(patch.null() ? p : patch, "the patch has no operation", "add operation: MERGE, for example");

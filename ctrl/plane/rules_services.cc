@@ -23,7 +23,8 @@ void check_service_entry(Checker& c, const Config& e) {
     c.refuse(s["endpoints"], "no endpoints can be given for resolution NONE", "set resolution: STATIC");
   if (s["ports"].items.empty()) c.refuse(e.at(), "the service entry has no ports and so cannot be reached", "add spec.ports");
   for (const Node& h : s["hosts"].items) {
-    if (!valid_host(h.str()) || h.str() == "*") c.refuse(h, "'" + h.str() + "' is no host name", "for example api.example.com or *.example.com");
+    if (!valid_host(h.str()) || h.str() == "*")
+      c.refuse(h, "'" + h.str() + "' is no host name", "for example api.example.com or *.example.com");
     if (resolution.starts_with("DNS") && h.str().starts_with('*') && s["endpoints"].items.empty())
       c.refuse(h, "hosts must be full names for resolution DNS without endpoints", "write a full name, or add endpoints");
   }
@@ -34,8 +35,10 @@ void check_service_entry(Checker& c, const Config& e) {
     if (!valid_cidr(a.str())) c.refuse(a, a.str() + " is not a valid CIDR block", "for example 10.0.0.0/8 or 192.0.2.1");
   std::set<std::string> names, numbers;
   for (const Node& p : s["ports"].items) {
-    if (!names.insert(p["name"].str()).second) c.refuse(p["name"], "the port name '" + p["name"].str() + "' is there twice", "rename one of them");
-    if (!numbers.insert(p["number"].str()).second) c.refuse(p["number"], "port " + p["number"].str() + " is already defined", "remove one of the two");
+    if (!names.insert(p["name"].str()).second)
+      c.refuse(p["name"], "the port name '" + p["name"].str() + "' is there twice", "rename one of them");
+    if (!numbers.insert(p["number"].str()).second)
+      c.refuse(p["number"], "port " + p["number"].str() + " is already defined", "remove one of the two");
     static const std::vector<std::string_view> kProtocols = {"HTTP",     "HTTPS", "TLS",   "TCP",   "HTTP2", "GRPC",
                                                              "GRPC-WEB", "MONGO", "REDIS", "MYSQL", "UDP",   ""};
     if (const std::string protocol = upper(p["protocol"].str()); std::ranges::find(kProtocols, protocol) == kProtocols.end())
@@ -43,12 +46,13 @@ void check_service_entry(Checker& c, const Config& e) {
                "HTTP, HTTPS, TLS, TCP, HTTP2, GRPC, GRPC-WEB, MONGO, REDIS, MYSQL or UDP");
   }
   if (s["workloadSelector"] && !s["endpoints"].items.empty())
-    c.refuse(s["workloadSelector"], "only one of workloadSelector and endpoints is allowed", "keep one; WorkloadEntries are selected, endpoints are written here");
+    c.refuse(s["workloadSelector"], "only one of workloadSelector and endpoints is allowed",
+             "keep one; WorkloadEntries are selected, endpoints are written here");
   for (const Node& x : s["endpoints"].items) {
     check_endpoint(c, x, s["endpoints"], resolution == "STATIC");
     for (const Node& k : x["ports"].keys)
-      if (!names.contains(k.text)) c.refuse(k, "the endpoint port '" + k.text + "' is not defined by the service entry",
-                 "write the name of one of spec.ports");
+      if (!names.contains(k.text))
+        c.refuse(k, "the endpoint port '" + k.text + "' is not defined by the service entry", "write the name of one of spec.ports");
   }
 }
 

@@ -193,8 +193,9 @@ void check_schema(Node& node, std::string_view kind, const std::string& path, st
     key.text = std::move(name);
     const std::string field_path = path.empty() ? key.text : path + "." + key.text;
     if (const auto [first, is_new] = seen.try_emplace(key.text, key.line); !is_new && respelt)  // else YAML's reader said it
-      issues.push_back(issue_at(key, "'" + key.text + "' is there twice (first in line " + std::to_string(first->second) + "), spelt in two ways",
-                                "keep one of the two"));
+      issues.push_back(
+          issue_at(key, "'" + key.text + "' is there twice (first in line " + std::to_string(first->second) + "), spelt in two ways",
+                   "keep one of the two"));
     const Field* known = nullptr;
     std::vector<std::string_view> names;
     for (const Field& f : message) {
@@ -213,8 +214,8 @@ void check_schema(Node& node, std::string_view kind, const std::string& path, st
   }
   for (const Field& f : message)
     if (f.required && node[f.name].null() && !f.refused)
-      issues.push_back(
-          issue_at(node, (path.empty() ? "" : path + ": ") + "'" + f.name + "' is missing", "add " + f.name + (f.list ? ": [...]" : ": ...")));
+      issues.push_back(issue_at(node, (path.empty() ? "" : path + ": ") + "'" + f.name + "' is missing",
+                                "add " + f.name + (f.list ? ": [...]" : ": ...")));
 }
 
 std::optional<int64_t> parse_duration(std::string_view s) {

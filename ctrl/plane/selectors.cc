@@ -105,9 +105,8 @@ Selection selection_of(const Known& k, const Config& c) {
     return std::ranges::any_of(k.options.gateways, [&](const Labels& l) { return labels_within(labels, l); });
   };
   const auto runs_both = [&](const KnownGateway& g) {
-    return std::ranges::any_of(k.options.gateways, [&](const Labels& l) {
-      return labels_within(selector, l) && labels_within(g.config->spec()["selector"], l);
-    });
+    return std::ranges::any_of(
+        k.options.gateways, [&](const Labels& l) { return labels_within(selector, l) && labels_within(g.config->spec()["selector"], l); });
   };
   for (const KnownGateway* g : k.in_order) {
     if (targets) {
@@ -125,7 +124,8 @@ Selection selection_of(const Known& k, const Config& c) {
       continue;
     }
     for (size_t i = 0; i < g->workloads.size(); i++)
-      if (everywhere || g->namespaces[i].empty() || g->namespaces[i] == c.ns) best = std::max(best, all ? Fit::kYes : fit(selector, g->workloads[i]));
+      if (everywhere || g->namespaces[i].empty() || g->namespaces[i] == c.ns)
+        best = std::max(best, all ? Fit::kYes : fit(selector, g->workloads[i]));
     if (best == Fit::kNo) continue;
     out.possible.push_back(g);
     if (best == Fit::kYes && (everywhere || g->config->ns == c.ns)) out.sure.push_back(g);
@@ -140,7 +140,8 @@ Selection selection_of(const Known& k, const Config& c) {
   const auto exactly = [&](const Labels& l) { return labels_within(selector, l); };
   out.others = !targets && (in_scope(k.workloads, exactly) || (!all && in_scope(k.endpoints, exactly)));
   if (targets || all) return out;
-  out.selected = !out.possible.empty() || out.others || runs(selector) || in_scope(k.selected, [&](const Labels& l) { return fit(selector, l) != Fit::kNo; });
+  out.selected = !out.possible.empty() || out.others || runs(selector) ||
+                 in_scope(k.selected, [&](const Labels& l) { return fit(selector, l) != Fit::kNo; });
   return out;
 }
 
@@ -166,7 +167,8 @@ void check_selectors(const Known& k, Warnings& out) {
       const Node& selector = g->config->spec()["selector"];
       const auto runs = [&](const Labels& l) { return labels_within(selector, l); };
       if (!g->config->derived && !selector.keys.empty() && std::ranges::none_of(k.options.gateways, runs))
-        out.add(*g->config, selector, "empty-selector", "no gateway that runs has the labels " + text_of(selector) + ": nobody opens these servers",
+        out.add(*g->config, selector, "empty-selector",
+                "no gateway that runs has the labels " + text_of(selector) + ": nobody opens these servers",
                 "compare with the labels of the gateways");
     }
   check_twice(k, "PeerAuthentication", out);

@@ -12,14 +12,16 @@ void each_difference(const Map& from, const Map& to, auto&& f) {
   if (from.same(to)) return;
   auto a = from.begin(), b = to.begin();
   while (a != from.end() || b != to.end()) {
-    if (b == to.end() || (a != from.end() && a->first < b->first)) {
+    if (a != from.end() && b != to.end() && a.shared() == b.shared()) {  // nearly all: without a look at them
+      ++a, ++b;
+    } else if (b == to.end() || (a != from.end() && a->first < b->first)) {
       f(a->first, &a->second, static_cast<const Resource*>(nullptr));
       ++a;
     } else if (a == from.end() || b->first < a->first) {
       f(b->first, static_cast<const Resource*>(nullptr), &b->second);
       ++b;
     } else {
-      if (a.shared() != b.shared() && a->second.version != b->second.version) f(b->first, &a->second, &b->second);
+      if (a->second.version != b->second.version) f(b->first, &a->second, &b->second);
       ++a, ++b;
     }
   }

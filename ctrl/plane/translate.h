@@ -20,8 +20,8 @@ struct NodeInfo {                                                      // of env
   std::string cluster = {};                          // node.cluster
   std::shared_ptr<const Node> proxy_config = {};     // PROXY_CONFIG, where the node says it
   std::string proxy_config_text = {};
-  const char* wildcard() const;                      // "0.0.0.0", or "::" where the node has IPv6 only
-  std::string key() const;                           // equal for Nodes that get the same answer
+  const char* wildcard() const;  // "0.0.0.0", or "::" where the node has IPv6 only
+  std::string key() const;       // equal for Nodes that get the same answer
 };
 struct TranslateOptions {
   bool deny_by_default = true;  // an ALLOW policy that allows nothing stands in the root namespace (istiod: false)

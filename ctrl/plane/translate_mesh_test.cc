@@ -449,10 +449,10 @@ TEST(MeshConfig, WhatTheNodeSaysOfItselfComesFirst) {
 
 // What is kept from one version to the next (translation.h) is made anew where it hangs on MeshConfig or Telemetry.
 TEST(MeshConfig, AChangeReachesWhatIsKept) {
-  const std::string world =
-      networking("Gateway", "g",
-                 "{selector: {istio: gw}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.example, b.example], tls: {httpsRedirect: true}}]}") +
-      service("web.example") + service("zipkin.example") + kRoute;
+  const std::string world = networking("Gateway", "g",
+                                       "{selector: {istio: gw}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: "
+                                       "[a.example, b.example], tls: {httpsRedirect: true}}]}") +
+                            service("web.example") + service("zipkin.example") + kRoute;
   const std::pair<std::string, std::string> versions[] = {
       {world, ""},
       {world, "defaultConfig: {proxyHeaders: {attemptCount: {disabled: true}}, gatewayTopology: {numTrustedProxies: 1}}\n"},

@@ -117,7 +117,9 @@ Json virtual_host(const PlannedHost& h) {
   if (h.blackhole) return o;
   Array routes;
   for (const Route* r : routes_in_order(h)) routes.add(r->json);
-  return o.set_if(!routes.empty(), "routes", routes).set_if(h.tls_only, "requireTls", "ALL").set_if(h.counts_attempts, "includeRequestAttemptCount", true);
+  return o.set_if(!routes.empty(), "routes", routes)
+      .set_if(h.tls_only, "requireTls", "ALL")
+      .set_if(h.counts_attempts, "includeRequestAttemptCount", true);
 }
 
 Json route_configuration(const std::string& name, const Array& hosts) {

@@ -34,8 +34,12 @@ std::string http(const std::vector<std::string>& matches) {
   return out;
 }
 std::string policy(const std::string& spec, const std::string& ns = "shop", const std::string& kind = "AuthorizationPolicy") {
-  return "apiVersion: " + std::string(kind == "Telemetry" ? "telemetry" : kind == "EnvoyFilter" ? "networking" : "security") + ".istio.io/" +
-         (kind == "EnvoyFilter" ? "v1alpha3" : "v1") + "\nkind: " + kind + "\nmetadata: {name: p, namespace: " + ns + "}\nspec: " + spec + "\n---\n";
+  return "apiVersion: " +
+         std::string(kind == "Telemetry"     ? "telemetry"
+                     : kind == "EnvoyFilter" ? "networking"
+                                             : "security") +
+         ".istio.io/" + (kind == "EnvoyFilter" ? "v1alpha3" : "v1") + "\nkind: " + kind + "\nmetadata: {name: p, namespace: " + ns +
+         "}\nspec: " + spec + "\n---\n";
 }
 
 std::vector<Issue> issues_of(const std::string& text, const CheckOptions& options = {}) {
@@ -60,7 +64,8 @@ std::string routes(const std::vector<std::string>& matches) { return rules_of(kW
 
 TEST(Reach, ARouteBehindOneThatTakesEverythingIsUnreachable) {
   EXPECT_EQ(routes({"", "[{uri: {prefix: /a}}]"}), "unreachable-route spec.http[1]\n");
-  for (const char* all : {"[{uri: {prefix: /}}]", "[{uri: {regex: '.*'}}]", "[{uri: {regex: '/.*'}}]", "[{uri: {exact: /x}}, {uri: {prefix: /}}]"})
+  for (const char* all :
+       {"[{uri: {prefix: /}}]", "[{uri: {regex: '.*'}}]", "[{uri: {regex: '/.*'}}]", "[{uri: {exact: /x}}, {uri: {prefix: /}}]"})
     EXPECT_EQ(routes({all, "[{uri: {prefix: /a}}]", ""}), "unreachable-route spec.http[1]\nunreachable-route spec.http[2]\n") << all;
   EXPECT_EQ(routes({"[{uri: {prefix: /a}}]", ""}), "");
 }
@@ -103,7 +108,8 @@ TEST(Reach, AWiderMatchShadowsANarrowerOneBehindIt) {
 
 TEST(Reach, OfSeveralMatchesTheDeadOneIsShown) {
   EXPECT_EQ(routes({"[{uri: {prefix: /a}}]", "[{uri: {prefix: /b}}, {uri: {exact: /a/x}}]"}), "unreachable-route spec.http[1].match[1]\n");
-  EXPECT_EQ(routes({"[{uri: {prefix: /a}}, {uri: {prefix: /b}}]", "[{uri: {exact: /b}}, {uri: {exact: /a/x}}]"}), "unreachable-route spec.http[1]\n");
+  EXPECT_EQ(routes({"[{uri: {prefix: /a}}, {uri: {prefix: /b}}]", "[{uri: {exact: /b}}, {uri: {exact: /a/x}}]"}),
+            "unreachable-route spec.http[1]\n");
 }
 
 TEST(Reach, AMatchThatNothingMeetsIsShown) {
@@ -112,7 +118,8 @@ TEST(Reach, AMatchThatNothingMeetsIsShown) {
                                      std::pair("port: 81", "port"), std::pair("authority: {exact: z.example.com}", "authority.exact"),
                                      std::pair("headers: {x: {exact: ab}}, withoutHeaders: {x: {prefix: a}}", "withoutHeaders"),
                                      std::pair("gateways: [other]", "gateways[0]")})
-    EXPECT_EQ(routes({std::string("[{") + match + "}]", ""}), std::string("unreachable-route spec.http[0].match[0].") + field + "\n") << match;
+    EXPECT_EQ(routes({std::string("[{") + match + "}]", ""}), std::string("unreachable-route spec.http[0].match[0].") + field + "\n")
+        << match;
   EXPECT_EQ(routes({"[{authority: {exact: 'a.example.com:80'}, uri: {regex: '/api/.*|/x'}, port: 80}]", ""}), "");
 }
 
@@ -128,8 +135,8 @@ TEST(Reach, VirtualServicesOfOneHostAreOneList) {
 }
 
 TEST(Reach, DelegatesStandWhereTheirRootStands) {
-  const std::string delegate =
-      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: d, namespace: shop}\nspec:\n" + http({"[{uri: {prefix: /a/b}}]"}) + "---\n";
+  const std::string delegate = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: d, namespace: shop}\nspec:\n" +
+                               http({"[{uri: {prefix: /a/b}}]"}) + "---\n";
   const std::string root = "  http:\n  - {match: [{uri: {prefix: /a}}], delegate: {name: d}}\n";
   EXPECT_EQ(rules_of(kWeb + kEdge + delegate + virtual_service(root + "  - {match: [{uri: {prefix: /a}}], " + kTo + "}\n")), "")
       << "the delegate takes a part of /a only";
@@ -141,11 +148,13 @@ TEST(Reach, DelegatesStandWhereTheirRootStands) {
 
 TEST(Reach, L4RoutesTakeByPortAndServerName) {
   const std::string to = "route: [{destination: {host: web.shop.svc.cluster.local, port: {number: 80}}}]";
-  EXPECT_EQ(rules_of(kWeb + kEdge + virtual_service("  tcp:\n  - {" + to + "}\n  - {match: [{port: 9000}], " + to + "}\n", "t.example.com")),
-            "unreachable-route spec.tcp[1]\n");
-  EXPECT_EQ(rules_of(kWeb + kEdge + virtual_service("  tls:\n  - {match: [{sniHosts: [s.example.com]}], " + to +
-                                                        "}\n  - {match: [{sniHosts: [s.example.com]}], " + to + "}\n",
-                                                    "s.example.com")),
+  EXPECT_EQ(
+      rules_of(kWeb + kEdge + virtual_service("  tcp:\n  - {" + to + "}\n  - {match: [{port: 9000}], " + to + "}\n", "t.example.com")),
+      "unreachable-route spec.tcp[1]\n");
+  EXPECT_EQ(rules_of(kWeb + kEdge +
+                     virtual_service("  tls:\n  - {match: [{sniHosts: [s.example.com]}], " + to +
+                                         "}\n  - {match: [{sniHosts: [s.example.com]}], " + to + "}\n",
+                                     "s.example.com")),
             "unreachable-route spec.tls[1].match[0].sniHosts[0]\n");
 }
 
@@ -163,9 +172,11 @@ TEST(Hosts, AHostThatNoGatewayServes) {
   EXPECT_EQ(rules_of(kWeb + kEdge + virtual_service(http({""}), "a.example.com, c.example.com")), "unserved-host spec.hosts[1]\n");
   EXPECT_EQ(rules_of(kWeb + kEdge + virtual_service(http({""}), "A.example.com, x.b.example.com")), "");
   EXPECT_EQ(rules_of(kWeb + kEdge + virtual_service(http({""}), "'*.example.com'")), "") << "some of its names are served";
-  EXPECT_EQ(rules_of(kWeb + kEdge + virtual_service(http({""}), "b.example.com")), "unserved-host spec.hosts[0]\n") << "not within *.b.example.com";
-  const std::string mine = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  selector: {a: b}\n"
-                           "  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [bank/a.example.com]}]\n---\n";
+  EXPECT_EQ(rules_of(kWeb + kEdge + virtual_service(http({""}), "b.example.com")), "unserved-host spec.hosts[0]\n")
+      << "not within *.b.example.com";
+  const std::string mine =
+      "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  selector: {a: b}\n"
+      "  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [bank/a.example.com]}]\n---\n";
   EXPECT_EQ(rules_of(kWeb + mine + virtual_service(http({""}))), "unserved-host spec.hosts[0]\n") << "for another namespace";
 }
 
@@ -176,25 +187,31 @@ TEST(Hosts, RoutesOfTheWrongKindAreUnreachable) {
 }
 
 TEST(Hosts, AServerThatGivesWayIsShown) {
-  const std::string other = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: other, namespace: shop}\nspec:\n"
-                            "  selector: {istio: ingressgateway}\n  servers:\n  - {port: {number: 80, name: x, protocol: TCP}, hosts: ['*']}\n";
+  const std::string other =
+      "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: other, namespace: shop}\nspec:\n"
+      "  selector: {istio: ingressgateway}\n  servers:\n  - {port: {number: 80, name: x, protocol: TCP}, hosts: ['*']}\n";
   EXPECT_EQ(rules_of(kEdge + other), "server-gives-way spec.servers[0]\n");
 }
 
 TEST(References, WhatIsNotThere) {
-  const std::string rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d, namespace: shop}\nspec:\n  host: ";
-  EXPECT_EQ(rules_of(kWeb + kEdge + virtual_service("  http:\n  - route: [{destination: {host: web.shop.svc.cluster.local, port: {number: 81}}}]\n")),
+  const std::string rule =
+      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d, namespace: shop}\nspec:\n  host: ";
+  EXPECT_EQ(rules_of(kWeb + kEdge +
+                     virtual_service("  http:\n  - route: [{destination: {host: web.shop.svc.cluster.local, port: {number: 81}}}]\n")),
             "unknown-port spec.http[0].route[0].destination.port.number\n");
-  EXPECT_EQ(rules_of(kWeb + kEdge + virtual_service("  http:\n  - route: [{destination: {host: web.shop.svc.cluster.local, subset: v1}}]\n")),
-            "unknown-subset spec.http[0].route[0].destination.subset\n");
+  EXPECT_EQ(
+      rules_of(kWeb + kEdge + virtual_service("  http:\n  - route: [{destination: {host: web.shop.svc.cluster.local, subset: v1}}]\n")),
+      "unknown-subset spec.http[0].route[0].destination.subset\n");
   EXPECT_EQ(rules_of(kWeb + rule + "wob.shop.svc.cluster.local\n"), "unknown-service spec.host\n");
   EXPECT_EQ(rules_of(kWeb + rule + "web\n  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]\n"),
             "empty-subset spec.subsets[1].labels\n");
   EXPECT_EQ(rules_of(kWeb + rule + "web\n  trafficPolicy: {portLevelSettings: [{port: {number: 8080}}]}\n"),
             "unknown-port spec.trafficPolicy.portLevelSettings[0].port.number\n");
-  EXPECT_EQ(rules_of("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: shop}\nspec:\n  hosts: [e.example.com]\n"
-                     "  resolution: STATIC\n  ports: [{number: 80, name: http}]\n  workloadSelector: {labels: {app: e}}\n"),
-            "empty-selector spec.workloadSelector.labels\n");
+  EXPECT_EQ(
+      rules_of(
+          "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: shop}\nspec:\n  hosts: [e.example.com]\n"
+          "  resolution: STATIC\n  ports: [{number: 80, name: http}]\n  workloadSelector: {labels: {app: e}}\n"),
+      "empty-selector spec.workloadSelector.labels\n");
 }
 
 TEST(Selectors, ASelectorThatMatchesNothingTheDirectoryKnows) {
@@ -216,8 +233,9 @@ TEST(Selectors, ASelectorThatMatchesNothingTheDirectoryKnows) {
 }
 
 TEST(Selectors, WorkloadsAreKnownByTheirEntries) {
-  const std::string entry = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: bank, labels: {app: ledger}}\n"
-                            "spec: {address: 10.0.0.9}\n---\n";
+  const std::string entry =
+      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: bank, labels: {app: ledger}}\n"
+      "spec: {address: 10.0.0.9}\n---\n";
   const std::string strict = "{selector: {matchLabels: {app: ledger}}, mtls: {mode: STRICT}}";
   EXPECT_EQ(rules_of(kEdge + entry + policy(strict, "bank", "PeerAuthentication")), "");
   EXPECT_EQ(rules_of(kEdge + entry + policy(strict, "shop", "PeerAuthentication")), "empty-selector spec.selector.matchLabels\n");
@@ -229,10 +247,11 @@ TEST(Selectors, AllKindsOfPolicies) {
     EXPECT_EQ(rules_of(kEdge + policy(none, "shop", kind)), "empty-selector spec.selector.matchLabels\n") << kind;
   EXPECT_EQ(rules_of(kEdge + policy("{workloadSelector: {labels: {istio: nobody}}, configPatches: []}", "shop", "EnvoyFilter")),
             "empty-selector spec.workloadSelector.labels\n");
-  EXPECT_EQ(rules_of(kEdge + policy("{configPatches: [{applyTo: CLUSTER, match: {context: SIDECAR_OUTBOUND}, patch: {operation: REMOVE}}]}", "shop",
-                                    "EnvoyFilter")),
+  EXPECT_EQ(rules_of(kEdge + policy("{configPatches: [{applyTo: CLUSTER, match: {context: SIDECAR_OUTBOUND}, patch: {operation: REMOVE}}]}",
+                                    "shop", "EnvoyFilter")),
             "empty-selector spec.configPatches[0].match.context\n");
-  EXPECT_EQ(rules_of(policy("{targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: none}]}")), "empty-selector spec.targetRefs[0].name\n");
+  EXPECT_EQ(rules_of(policy("{targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: none}]}")),
+            "empty-selector spec.targetRefs[0].name\n");
   const std::string telemetry = policy("{}", "shop", "Telemetry");
   std::string second = telemetry;
   second.replace(second.find("name: p"), 7, "name: q");
@@ -242,7 +261,8 @@ TEST(Selectors, AllKindsOfPolicies) {
 std::string policies(const std::string& operation, const std::string& action = "ALLOW") {
   return rules_of(kWeb + kEdge + virtual_service(http({"[{uri: {prefix: /api/}}, {uri: {exact: /login}}, {uri: {regex: '/v[0-9]/.*'}}]"})) +
                   virtual_service(http({""}), "x.b.example.com", "x") +
-                  policy("{selector: {matchLabels: {istio: ingressgateway}}, action: " + action + ", rules: [{to: [{operation: " + operation + "}]}]}"));
+                  policy("{selector: {matchLabels: {istio: ingressgateway}}, action: " + action +
+                         ", rules: [{to: [{operation: " + operation + "}]}]}"));
 }
 
 TEST(Policies, APathThatNoRouteTakes) {
@@ -250,7 +270,8 @@ TEST(Policies, APathThatNoRouteTakes) {
   for (const char* good : {"/api/x", "/api/*", "/*", "*", "/login", "/log*", "/v1/x", "/v*", "*.css", "/api/{*}/y", "/{**}", "/{*}/x"})
     EXPECT_EQ(policies("{" + of_a + "paths: ['" + good + "']}"), "") << good;
   for (const char* bad : {"/admin", "/admin/*", "/login/x", "/w1/x", "/ap", "/admin/{*}"})
-    EXPECT_EQ(policies("{" + of_a + "paths: [/login, '" + bad + "']}"), "unreachable-policy spec.rules[0].to[0].operation.paths[1]\n") << bad;
+    EXPECT_EQ(policies("{" + of_a + "paths: [/login, '" + bad + "']}"), "unreachable-policy spec.rules[0].to[0].operation.paths[1]\n")
+        << bad;
   EXPECT_EQ(policies("{ports: ['80'], paths: [/admin]}"), "") << "x.b.example.com takes every path";
   EXPECT_EQ(policies("{ports: ['80'], paths: [admin]}"), "unreachable-policy spec.rules[0].to[0].operation.paths[0]\n");
   EXPECT_EQ(policies("{ports: ['80'], paths: ['/a?b']}"), "unreachable-policy spec.rules[0].to[0].operation.paths[0]\n");
@@ -267,17 +288,21 @@ TEST(Policies, HttpFieldsOnATcpPort) {
   EXPECT_EQ(policies("{ports: ['443'], notPaths: [/login]}"), "http-on-tcp spec.rules[0].to[0].operation.notPaths\n");
   EXPECT_EQ(policies("{ports: ['80'], methods: [GET]}", "DENY"), "");
   EXPECT_EQ(policies("{methods: [GET]}"), "") << "it allows nothing at the TCP ports";
-  EXPECT_EQ(policies("{methods: [GET]}", "DENY"), "http-on-tcp spec.rules[0].to[0].operation.methods\n") << "it denies everything at the TCP ports";
+  EXPECT_EQ(policies("{methods: [GET]}", "DENY"), "http-on-tcp spec.rules[0].to[0].operation.methods\n")
+      << "it denies everything at the TCP ports";
   EXPECT_EQ(policies("{ports: ['9000']}", "DENY"), "");
   EXPECT_EQ(rules_of(kEdge + policy("{rules: [{from: [{source: {requestPrincipals: ['*']}}], to: [{operation: {ports: ['9000']}}]}]}")),
             "http-on-tcp spec.rules[0].from[0].source.requestPrincipals\n");
-  EXPECT_EQ(rules_of(kEdge + policy("{rules: [{when: [{key: 'request.headers[x]', values: [a]}, {key: destination.port, values: ['9000']}]}]}")),
-            "http-on-tcp spec.rules[0].when[0].key\n");
+  EXPECT_EQ(
+      rules_of(kEdge + policy("{rules: [{when: [{key: 'request.headers[x]', values: [a]}, {key: destination.port, values: ['9000']}]}]}")),
+      "http-on-tcp spec.rules[0].when[0].key\n");
 }
 
 TEST(Policies, APrincipalIsWrittenWithoutItsScheme) {
-  EXPECT_EQ(rules_of(kEdge + policy("{rules: [{from: [{source: {principals: ['spiffe://cluster.local/ns/a/sa/b', 'cluster.local/ns/a/sa/b']}}]}]}")),
-            "invalid spec.rules[0].from[0].source.principals[0]\n");
+  EXPECT_EQ(
+      rules_of(kEdge +
+               policy("{rules: [{from: [{source: {principals: ['spiffe://cluster.local/ns/a/sa/b', 'cluster.local/ns/a/sa/b']}}]}]}")),
+      "invalid spec.rules[0].from[0].source.principals[0]\n");
 }
 
 using Op = TextCondition::Op;

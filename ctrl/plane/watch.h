@@ -29,7 +29,7 @@ class Watch {
   void drain(Changes& into);
   const std::vector<std::string> paths_;
   int fd_ = -1;
-  bool here_ = true;  // the first path
+  bool here_ = true;                    // the first path
   std::map<int, std::string> folders_;  // by watch descriptor
 };
 

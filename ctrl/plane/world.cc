@@ -8,6 +8,10 @@
 
 namespace sluice::plane {
 
+namespace {
+constexpr size_t kFew = 64;
+}
+
 const std::vector<const Config*>& World::of_kind(std::string_view kind) const {
   static const std::vector<const Config*> kNone;
   const auto it = by_kind_.find(kind);
@@ -23,8 +27,8 @@ std::vector<const Config*> World::all() const {
 
 size_t World::written() const {
   size_t n = 0;
-  for (const auto& [kind, list] : by_kind_) n += size_t(std::ranges::count(list, false, &Config::derived));
-  return n;
+  for (const auto& [kind, list] : by_kind_) n += list.size();
+  return n - derived_;
 }
 
 void World::change(const std::vector<const Config*>& gone, const std::vector<const Config*>& come,
@@ -35,6 +39,15 @@ void World::change(const std::vector<const Config*>& gone, const std::vector<con
   for (const Config* c : come) by_kind[c->kind].push_back(c);
   for (auto& [kind, added] : by_kind) {
     auto& list = by_kind_[std::string(kind)];
+    if (added.size() <= kFew && left.size() <= kFew) {  // in place
+      for (const Config* c : left)
+        if (c->kind == kind) {
+          const auto same = std::ranges::equal_range(list, c->order, {}, &Config::order);
+          if (const auto at = std::ranges::find(same, c); at != same.end()) list.erase(at);
+        }
+      for (const Config* c : added) list.insert(std::ranges::upper_bound(list, c->order, {}, &Config::order), c);
+      continue;
+    }
     std::erase_if(list, [&](const Config* c) { return left.contains(c); });
     std::ranges::stable_sort(added, {}, &Config::order);
     std::vector<const Config*> merged;
@@ -48,6 +61,7 @@ void World::change(const std::vector<const Config*>& gone, const std::vector<con
 void World::add(std::span<const std::shared_ptr<const Config>> more) {
   std::vector<const Config*> come;
   auto owners = owners_;
+  derived_ += more.size();
   for (const auto& c : more) come.push_back(c.get()), owners.push_back(c);
   change({}, come, std::move(owners));
 }

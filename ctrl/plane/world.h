@@ -31,7 +31,7 @@ struct Mesh {
   std::string access_log_file, access_log_format, trust_domain = "cluster.local", domain = "cluster.local", root_namespace = "istio-system";
   std::vector<std::string> trust_domain_aliases;
   std::vector<std::string> service_exports, virtual_exports, rule_exports;  // of objects that say no exportTo
-  Node config;  // all of it
+  Node config;                                                              // all of it
   std::shared_ptr<const Source> source;
   uint64_t id = 0;  // of its content
   const std::vector<Node>& providers() const { return config["extensionProviders"].items; }
@@ -47,11 +47,12 @@ class World {
   // For its makers: what leaves and what comes, and who owns what is there then.
   void change(const std::vector<const Config*>& gone, const std::vector<const Config*>& come,
               std::vector<std::shared_ptr<const void>> owners);
-  void add(std::span<const std::shared_ptr<const Config>> more);
+  void add(std::span<const std::shared_ptr<const Config>> more);  // derived ones
 
  private:
   std::map<std::string, std::vector<const Config*>, std::less<>> by_kind_;
   std::vector<std::shared_ptr<const void>> owners_;
+  size_t derived_ = 0;
 };
 
 // What the check of a whole directory (check_references of rules.h) is told besides the directory.

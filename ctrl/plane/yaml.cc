@@ -155,7 +155,9 @@ std::vector<std::string> Node::list() const {
 }
 
 Issue issue_at(const Node& n, std::string message, std::string remedy, Severity severity) {
-  Issue i{severity, n.source != nullptr ? n.source->file : "", n.line, n.column, n.width, std::move(message), std::move(remedy), {}, {}, {}, {}, &n};
+  Issue i{
+      severity, n.source != nullptr ? n.source->file : "", n.line, n.column, n.width, std::move(message), std::move(remedy), {}, {}, {}, {},
+      &n};
   if (n.source != nullptr) i.source_line = line_of(*n.source, n.line);
   return i;
 }
@@ -204,8 +206,10 @@ std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, si
   Node top;
   top.source = &source, top.line = source.first_line;
   if (source.text.size() > kYamlBytesMax) {
-    issues.push_back(
-        {.file = source.file, .message = "larger than " + std::to_string(kYamlBytesMax >> 20) + " MiB", .remedy = "split the file", .rule = "yaml"});
+    issues.push_back({.file = source.file,
+                      .message = "larger than " + std::to_string(kYamlBytesMax >> 20) + " MiB",
+                      .remedy = "split the file",
+                      .rule = "yaml"});
     return documents;
   }
   if (const size_t bad = bad_utf8(source.text); bad != std::string::npos) {
@@ -237,9 +241,10 @@ std::vector<Node> load_yaml(const Source& source, std::vector<Issue>& issues, si
   while (const fy_diag_error* e = fy_diag_errors_iterate(diag.get(), &at)) {
     top.line = source.first_line + uint32_t(std::max(e->line, 1)) - 1, top.column = uint32_t(std::max(e->column, 1));
     const bool tab = line_of(source, top.line).find('\t') != std::string::npos;
-    issues.push_back(issue_at(top, e->msg,
-                              tab ? "a tab cannot indent YAML: write spaces"
-                                  : "look at this line and the one before: open brackets, braces and quotes, and how far each is indented"));
+    issues.push_back(
+        issue_at(top, e->msg,
+                 tab ? "a tab cannot indent YAML: write spaces"
+                     : "look at this line and the one before: open brackets, braces and quotes, and how far each is indented"));
     issues.back().rule = "yaml", issues.back().node = nullptr;
   }
   return documents;
