@@ -8,6 +8,7 @@
 
 namespace sluice::plane {
 namespace {
+constexpr std::chrono::milliseconds kUnhurried{500};  // after a push warnings are looked for: an edit that comes then waits for them
 std::string count(const World& w) { return std::to_string(w.written()) + " objects"; }
 int64_t wall_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -87,7 +88,7 @@ void Control::poll(int wait_ms) {
   const Changes changes = watch_->changes(wait_ms);
   const bool changed = !changes.none();
   if (changed) reload(changes);
-  else if (unsaid_) warn();
+  else if (unsaid_ && std::chrono::steady_clock::now() - pushed_at_ > kUnhurried) warn();
   if (options_.status_dir.empty()) return;
   // A gateway that went away says nothing: so each second, too.
   const auto now = std::chrono::steady_clock::now();
@@ -120,7 +121,7 @@ void Control::reload(const Changes& changes) {
   }
   server_.replace(world);
   options_.say("pushed: " + what);
-  if (!at_once) unsaid_ = std::move(loaded.issues);
+  if (!at_once) unsaid_ = std::move(loaded.issues), pushed_at_ = std::chrono::steady_clock::now();
 }
 
 void Control::warn() {

@@ -46,6 +46,7 @@ class Control {
   const std::unique_ptr<Directory> directory_;
   mutable std::mutex world_mutex_;  // the admin's thread looks at it
   std::shared_ptr<const World> world_;
+  std::chrono::steady_clock::time_point pushed_at_{};
   std::optional<std::vector<Issue>> unsaid_;  // of the world served: its other issues, while warn() is due
   std::atomic<bool> heard_{true};             // an acknowledgement or a refusal, since status was written
   std::chrono::steady_clock::time_point status_at_{};
