@@ -34,8 +34,10 @@ std::string difference_of(const Resources& got, const Resources& want) {
 class Scribe {
  public:
   Scribe(Rng& rng, std::string dir) : rng_(rng), dir_(std::move(dir)) { fs::create_directories(dir_); }
+  std::string mesh() const { return dir_ + ".mesh.yaml"; }  // beside it
   // Writes, changes or removes one file; its path.
   std::string edit() {
+    if (edits_ == 0 || rng_.below(12) == 0) write_mesh();
     const uint32_t number = edits_++ == 0 ? 0 : rng_.below(12);  // the first: that with the gateway
     const std::string file = "f" + std::to_string(number) + ".yaml", path = dir_ + "/" + file;
     if (rng_.below(number == 0 ? 40 : 8) == 0 && fs::exists(path)) {
@@ -58,6 +60,19 @@ class Scribe {
   }
 
  private:
+  // Fields that reach clusters, endpoints, listeners, routes and who sees what.
+  void write_mesh() {
+    std::string text = "trustDomain: " + pick({"cluster.local", "cluster.local", "other.local"}) + "\n";
+    if (rng_.below(3) == 0) text += "connectTimeout: " + number(9) + "s\n";
+    if (rng_.below(4) == 0) text += "enableAutoMtls: false\n";
+    if (rng_.below(4) == 0) text += "defaultHttpRetryPolicy: {attempts: " + number(4) + "}\n";
+    if (rng_.below(4) == 0) text += "defaultServiceExportTo: ['" + pick({".", "*"}) + "']\n";
+    if (rng_.below(4) == 0) text += "defaultVirtualServiceExportTo: ['" + pick({".", "*"}) + "']\n";
+    if (rng_.below(4) == 0) text += "defaultDestinationRuleExportTo: ['" + pick({".", "*"}) + "']\n";
+    if (rng_.below(4) == 0) text += "defaultConfig: {proxyHeaders: {attemptCount: {disabled: " + pick({"true", "false"}) + "}}}\n";
+    if (rng_.below(4) == 0) text += "accessLogFile: /dev/stdout\n";
+    std::ofstream(mesh()) << text;
+  }
   static std::string read(const std::string& path) {
     std::ifstream in(path);
     return {std::istreambuf_iterator<char>(in), {}};
@@ -187,13 +202,13 @@ TEST(Translation, IsThatOfAFreshStartAfterAnyEdits) {
                         .cluster_id = "Kubernetes",
                         .labels = {{"istio", "gw"}},
                         .addresses = {"10.0.0.1"}};
-    Directory directory(dir);
+    Directory directory(dir, scribe.mesh());
     Translation translation(node, {});
     for (int edit = 0; edit < 25 && !testing::Test::HasFailure(); edit++) {
       Changes changes;
       for (uint32_t n = 1 + rng.below(edit == 0 ? 12 : 2); n > 0; n--) changes.files.insert(scribe.edit());
       changes.all = rng.below(4) == 0;
-      const Loaded kept = directory.load(changes), fresh = load_directory(dir);
+      const Loaded kept = directory.load(changes), fresh = load_directory(dir, scribe.mesh());
       ASSERT_EQ(has_errors(kept.issues), has_errors(fresh.issues)) << render(kept.issues) << render(fresh.issues);
       served += !has_errors(kept.issues);
       if (has_errors(kept.issues)) continue;  // not served; the next version is translated all the same

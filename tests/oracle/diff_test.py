@@ -6,12 +6,10 @@ import copy
 import os
 import random
 import re
-import shutil
 import sys
-import tempfile
 import time
 
-from oracle import mesh_of, read  # says why and exits 77 where PyYAML is missing
+from oracle import in_folder, mesh_of, read  # says why and exits 77 where PyYAML is missing
 import product
 from generate import LABELS, NAMESPACE, Case, Generator, Requests
 from judge import Judge
@@ -139,13 +137,7 @@ def main():
     p.add_argument("--keep")
     o = p.parse_args()
     print(f"seed {o.seed}, {o.pairs} pairs of directories")
-    work = o.keep or tempfile.mkdtemp(prefix="oracle-")
-    os.makedirs(work, exist_ok=True)
-    try:
-        return run(o, work)
-    finally:
-        if not o.keep:
-            shutil.rmtree(work)
+    return in_folder(o, run)
 
 
 def load(folder, case, name):

@@ -45,6 +45,17 @@ def mesh_of(folder):
         return yaml.load(f, Loader=yaml.CSafeLoader)
 
 
+def in_folder(o, run):
+    """run(o, work) in a folder that goes when it ends, or in --keep."""
+    work = o.keep or tempfile.mkdtemp(prefix="oracle-")
+    os.makedirs(work, exist_ok=True)
+    try:
+        return run(o, work)
+    finally:
+        if not o.keep:
+            shutil.rmtree(work)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--program", default=os.path.join(HERE, "..", "..", "build", "tests", "oracle", "oracle_batch"))
@@ -56,13 +67,7 @@ def main():
     p.add_argument("--no-teeth", dest="teeth", action="store_false", help="do not look whether an operator turned around in the oracle would be noticed")
     o = p.parse_args()
     print(f"seed {o.seed}, {o.directories} directories with {o.requests} requests each")
-    work = o.keep or tempfile.mkdtemp(prefix="oracle-")
-    os.makedirs(work, exist_ok=True)
-    try:
-        return run(o, work)
-    finally:
-        if not o.keep:
-            shutil.rmtree(work)
+    return in_folder(o, run)
 
 
 # What the gateway cannot evaluate (no token is verified) it refuses whole: a condition that is dropped would open or shut a door.

@@ -5,13 +5,11 @@ cannot run."""
 import argparse
 import os
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
-from oracle import HERE, mesh_of, read  # says why and exits 77 where PyYAML is missing
+from oracle import HERE, in_folder, mesh_of, read  # says why and exits 77 where PyYAML is missing
 import actions
 import generate
 import product
@@ -55,13 +53,7 @@ def main():
     p.add_argument("--keep", help="a folder for the directories, which then stay")
     o = p.parse_args()
     print(f"seed {o.seed}, {o.directories} directories with {o.requests} requests each")
-    work = o.keep or tempfile.mkdtemp(prefix="oracle-")
-    os.makedirs(work, exist_ok=True)
-    try:
-        return run(o, work)
-    finally:
-        if not o.keep:
-            shutil.rmtree(work)
+    return in_folder(o, run)
 
 
 def run(o, work):
